@@ -1,0 +1,118 @@
+"""Everything that can go wrong here, in the words of the product: no HTTP status, no exit code.
+
+One class is one situation. `server.problems` gives each its status, `cli.main` its exit code; `code` is the
+stable name that both print. The message says what was attempted and what is wrong, the hint what to do.
+"""
+
+from typing import ClassVar
+
+
+class JitSshError(Exception):
+    """The root of this product's errors; catch it only at a door."""
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Malformed(JitSshError):
+    """Bytes that are not what their format says. Every parser raises this and nothing else."""
+
+    code = "malformed"
+
+
+class BadSignature(JitSshError):
+    """A signature that does not fit its key, message or namespace."""
+
+    code = "bad-signature"
+
+
+class UnknownSigner(JitSshError):
+    """A signature by a key that the policy gives to nobody."""
+
+    code = "unknown-signer"
+
+
+class RevokedKey(JitSshError):
+    """A key that `people.toml` lists as revoked."""
+
+    code = "revoked-key"
+
+
+class NotTouched(JitSshError):
+    """A security key signed without its user-presence flag."""
+
+    code = "not-touched"
+
+
+class WrongAudience(JitSshError):
+    """A statement made for another log."""
+
+    code = "wrong-audience"
+
+
+class Stale(JitSshError):
+    """A statement too far from the CA's clock."""
+
+    code = "stale"
+
+
+class Replayed(JitSshError):
+    """Another statement with the id of one that is in the log."""
+
+    code = "replayed"
+
+
+class Refused(JitSshError):
+    """A request for something that nobody may have: a key that cannot be certified, a role that is not there."""
+
+    code = "refused"
+
+
+class Forbidden(JitSshError):
+    """A person asked to read what is not theirs to read."""
+
+    code = "forbidden"
+
+
+class NotFound(JitSshError):
+    """The thing named is not there."""
+
+    code = "not-found"
+
+
+class ClockWentBack(JitSshError):
+    """The clock is before the newest entry: issuing stops until it is right again."""
+
+    code = "clock-went-back"
+
+
+class LogUnwritable(JitSshError):
+    """An entry could not be made durable: nothing was issued."""
+
+    code = "log-unwritable"
+
+
+class LogDamaged(JitSshError):
+    """The log is not the one that was signed: cut, rewritten, or an old copy."""
+
+    code = "log-damaged"
+
+
+class SignerFailed(JitSshError):
+    """The CA or log key could not be used, or made a signature that does not verify."""
+
+    code = "signer-failed"
+
+
+class Misconfigured(JitSshError):
+    """`ca.toml`, a key file or a policy file is wrong; `problems` has every finding, one line each."""
+
+    code = "misconfigured"
+
+    def __init__(self, message: str, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.problems = problems

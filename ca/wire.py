@@ -1,0 +1,88 @@
+"""The SSH wire encoding (RFC 4251 §5): strict reading, plain writing. All integers are big-endian and unsigned."""
+
+from ca.errors import Malformed
+
+
+def u32(number: int) -> bytes:
+    """Four bytes."""
+    return number.to_bytes(4, "big")
+
+
+def u64(number: int) -> bytes:
+    """Eight bytes."""
+    return number.to_bytes(8, "big")
+
+
+def string(value: bytes | str) -> bytes:
+    """A length and the bytes; text as UTF-8."""
+    raw = value.encode() if isinstance(value, str) else value
+    return u32(len(raw)) + raw
+
+
+def mpint(number: int) -> bytes:
+    """A positive integer in the fewest bytes whose first bit is clear."""
+    return string(number.to_bytes(number.bit_length() // 8 + 1, "big") if number else b"")
+
+
+class Reader:
+    """Reads fields off a byte string, first to last, and refuses (`Malformed`) whatever is short, long or not canonical."""
+
+    def __init__(self, source: bytes, what: str) -> None:
+        self._source = source
+        self._at = 0
+        self._what = what
+
+    def take(self, length: int) -> bytes:
+        """Exactly `length` bytes."""
+        end = self._at + length
+        if end > len(self._source):
+            raise Malformed(f"{self._what} ends early: byte {len(self._source)} of at least {end}")
+        piece = self._source[self._at : end]
+        self._at = end
+        return piece
+
+    def u8(self) -> int:
+        """One byte."""
+        return self.take(1)[0]
+
+    def u32(self) -> int:
+        """Four bytes."""
+        return int.from_bytes(self.take(4), "big")
+
+    def u64(self) -> int:
+        """Eight bytes."""
+        return int.from_bytes(self.take(8), "big")
+
+    def string(self) -> bytes:
+        """A length and as many bytes."""
+        return self.take(self.u32())
+
+    def text(self) -> str:
+        """A string that is UTF-8."""
+        try:
+            return self.string().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{self._what} has text that is not UTF-8") from error
+
+    def mpint(self) -> int:
+        """A positive integer in its one canonical form."""
+        raw = self.string()
+        number = int.from_bytes(raw, "big")
+        if mpint(number) != string(raw) or number == 0:
+            raise Malformed(f"{self._what} has an integer that is zero, negative or padded")
+        return number
+
+    @property
+    def at(self) -> int:
+        """How many bytes were read."""
+        return self._at
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left."""
+        return self._at == len(self._source)
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if not self.done:
+            raise Malformed(f"{self._what} has {len(self._source) - self._at} bytes too many")
