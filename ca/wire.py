@@ -1,5 +1,8 @@
 """The SSH wire encoding (RFC 4251 §5): strict reading, plain writing. All integers are big-endian and unsigned."""
 
+import base64
+import binascii
+
 from ca.errors import Malformed
 
 
@@ -72,10 +75,9 @@ class Reader:
             raise Malformed(f"{self._what} has an integer that is zero, negative or padded")
         return number
 
-    @property
-    def at(self) -> int:
-        """How many bytes were read."""
-        return self._at
+    def has_read(self, exactly: bytes) -> bool:
+        """Whether all that was read so far is `exactly` these bytes."""
+        return self._source[: self._at] == exactly
 
     @property
     def done(self) -> bool:
@@ -86,3 +88,14 @@ class Reader:
         """Nothing may be left."""
         if not self.done:
             raise Malformed(f"{self._what} has {len(self._source) - self._at} bytes too many")
+
+
+def decode_base64(text: str, what: str) -> bytes:
+    """Padded base64 without any other character, in its one canonical spelling. Raises `Malformed`."""
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise Malformed(f"{what} is not base64") from error
+    if base64.b64encode(raw).decode() != text:
+        raise Malformed(f"{what} is not canonical base64")
+    return raw

@@ -1,0 +1,137 @@
+"""Canonical JSON: the one spelling of every statement and entry, and frozen dataclasses as its values.
+
+The spelling is UTF-8, no white space, object keys sorted, integers only, absent instead of null, and strings escaped no further
+than JSON demands. `decode` accepts exactly what `encode` writes, so a signature or hash over the bytes is one over the value.
+A dataclass with `TAG = (key, value)` is told from its siblings by that member.
+"""
+
+import json
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, ClassVar, Final, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from ca.errors import Malformed
+
+_INTEGERS: Final = range(-(2**63), 2**63)
+
+
+class Tagged:
+    """A dataclass that is one of several: the member `TAG` says which."""
+
+    TAG: ClassVar[tuple[str, str]]
+
+
+T = TypeVar("T", bound=Tagged)
+
+
+def encode(value: object) -> bytes:
+    """The canonical JSON of a dataclass, or of a mapping of plain values."""
+    text = json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        members = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        tag = dict([value.TAG]) if isinstance(value, Tagged) else {}
+        return tag | {name: member for name, member in members.items() if member is not None}
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(member) for member in value]
+    return value
+
+
+def decode(source: bytes, kinds: Iterable[type[T]], what: str) -> T:
+    """The value of that one of the tagged `kinds` that `source` spells. Raises `Malformed`, naming `what` and the member."""
+    members = parse_object(source, what)
+    kind = _choose(members, kinds, what)
+    value: T = _build(members, kind, what)
+    if encode(value) != source:
+        raise Malformed(f"{what} is not canonical JSON", "Sort the keys, write no white space, leave out what is absent")
+    return value
+
+
+def parse_object(source: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `source`: no duplicate keys, no numbers but integers of 64 bits. Raises `Malformed`."""
+    try:
+        value = json.loads(
+            source.decode(), object_pairs_hook=_members, parse_float=_no_float, parse_int=_integer, parse_constant=_no_float
+        )
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"{what} is not JSON: {_reason(error)}") from error
+    if not isinstance(value, dict):
+        raise Malformed(f"{what} is not a JSON object")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key stands twice")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or int(digits) not in _INTEGERS:
+        raise ValueError("a number is out of range")
+    return int(digits)
+
+
+def _no_float(_digits: str) -> NoReturn:
+    raise ValueError("a number is not an integer")
+
+
+def _choose(members: dict[str, Any], kinds: Iterable[type[T]], what: str) -> type[T]:
+    for kind in kinds:
+        name, value = kind.TAG
+        if members.get(name) == value:
+            del members[name]
+            return kind
+    raise Malformed(f"{what} is of no known kind")
+
+
+def _build(members: object, kind: type[Any], what: str) -> Any:
+    if not isinstance(members, dict):
+        raise Malformed(f"{what} is not a JSON object")
+    shapes = _shapes(kind)  # type: ignore[arg-type]  # mypy takes no type object for hashable (python/mypy#11470)
+    if unknown := members.keys() - shapes.keys():
+        raise Malformed(f"{what} has an unknown member {min(unknown)[:60]!a}")
+    if missing := {name for name, shape in shapes.items() if name not in members and not _optional(shape)}:
+        raise Malformed(f"{what} lacks the member {min(missing)!a}")
+    return kind(**{name: _read(members.get(name), shape, f"{what}: {name}") for name, shape in shapes.items()})
+
+
+@cache
+def _shapes(kind: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _optional(shape: object) -> bool:
+    return isinstance(shape, types.UnionType) and type(None) in get_args(shape)
+
+
+def _read(value: object, shape: Any, what: str) -> object:
+    if _optional(shape):
+        present = [part for part in get_args(shape) if part is not type(None)]
+        return None if value is None else _read(value, present[0], what)
+    if isinstance(shape, type) and is_dataclass(shape):
+        return _build(value, shape, what)
+    if get_origin(shape) is tuple and isinstance(value, list):
+        return tuple(_read(member, get_args(shape)[0], what) for member in value)
+    if get_origin(shape) is Mapping and isinstance(value, dict):
+        return {name: _read(member, get_args(shape)[1], what) for name, member in value.items()}
+    if type(value) is not shape:
+        raise Malformed(f"{what} is not {_WORDS.get(shape, 'a list')}")
+    return value
+
+
+_WORDS: Final = {str: "text", int: "an integer", bool: "true or false"}

@@ -1,0 +1,225 @@
+"""OpenSSH user certificates (PROTOCOL.certkeys): one value, its one encoding, and a parser that accepts nothing else.
+
+A `Certificate` without principals, without an expiry, with an option in the wrong section or with a name that sshd would read
+otherwise cannot be built. The parser reads the fields, builds that value, and compares its encoding with what it read.
+"""
+
+import base64
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ca.errors import Malformed
+from ca.keys import ALGORITHMS, PublicKey
+from ca.names import KEY_ID, PRINCIPAL, require
+from ca.wire import Reader, decode_base64, string, u32, u64
+
+BACKDATE: Final = 60  # seconds before its issue from which a certificate is valid: hosts' clocks differ
+LONGEST: Final = 24 * 3600 + BACKDATE  # seconds; just-in-time privilege that lasts longer is not
+MOST_PRINCIPALS: Final = 256  # sshd reads no more
+PERMITS: Final = ("X11-forwarding", "agent-forwarding", "port-forwarding", "pty", "user-rc")
+NONCE_BYTES: Final = 32
+_USER: Final = 1
+_LARGEST: Final = 64 * 1024
+_KEY_STRINGS: Final = {  # how many strings (an mpint is one) follow the type of each key
+    "ssh-ed25519": 1,
+    "sk-ssh-ed25519@openssh.com": 2,
+    "ecdsa-sha2-nistp256": 2,
+    "ecdsa-sha2-nistp384": 2,
+    "ecdsa-sha2-nistp521": 2,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 3,
+    "ssh-rsa": 2,
+}
+
+
+def certificate_algorithm(key_algorithm: str) -> str:
+    """The type of a certificate over a key of this type."""
+    return key_algorithm.removesuffix("@openssh.com") + "-cert-v01@openssh.com"
+
+
+_KEY_ALGORITHM: Final = {certificate_algorithm(name): name for name in ALGORITHMS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What a CA signs. Times are Unix seconds, valid from `valid_after` inclusive to `valid_before` exclusive.
+
+    Raises `Malformed` when a field may not be in a certificate.
+    """
+
+    key: PublicKey
+    serial: int
+    key_id: str
+    principals: tuple[str, ...]
+    valid_after: int
+    valid_before: int
+    force_command: str | None = None
+    source_address: str | None = None  # canonical CIDR, several joined by commas
+    permit: tuple[str, ...] = ()  # of PERMITS, in that order
+    ca_key: PublicKey
+    nonce: bytes
+
+    def __post_init__(self) -> None:
+        if not 0 < self.serial < 2**63:
+            raise Malformed(f"serial {self.serial} is not between 1 and 2^63 - 1")
+        require(KEY_ID, self.key_id, "key id")
+        if not 0 < len(self.principals) <= MOST_PRINCIPALS:
+            raise Malformed(f"a certificate has 1 to {MOST_PRINCIPALS} principals, not {len(self.principals)}")
+        for principal in self.principals:
+            require(PRINCIPAL, principal, "principal")
+        if len(set(self.principals)) != len(self.principals):
+            raise Malformed("a principal stands twice")
+        if not 0 <= self.valid_after < self.valid_before <= self.valid_after + LONGEST:
+            raise Malformed(f"validity {self.valid_after} to {self.valid_before} is empty or longer than {LONGEST} s")
+        if list(self.permit) != [name for name in PERMITS if name in self.permit]:
+            raise Malformed(f"permit {self.permit!r} is not a sorted choice of {', '.join(PERMITS)}")
+        if self.key == self.ca_key:
+            raise Malformed("the key to certify is the CA's own")
+        if len(self.nonce) != NONCE_BYTES:
+            raise Malformed(f"the nonce has {len(self.nonce)} bytes, not {NONCE_BYTES}")
+        _check_options(self.force_command, self.source_address)
+
+    @property
+    def to_be_signed(self) -> bytes:
+        """The bytes under the CA's signature."""
+        options = [("force-command", self.force_command), ("source-address", self.source_address)]
+        return (
+            string(certificate_algorithm(self.key.algorithm))
+            + string(self.nonce)
+            + self.key.fields
+            + u64(self.serial)
+            + u32(_USER)
+            + string(self.key_id)
+            + string(b"".join(string(principal) for principal in self.principals))
+            + u64(self.valid_after)
+            + u64(self.valid_before)
+            + string(b"".join(string(name) + string(string(value)) for name, value in options if value is not None))
+            + string(b"".join(string(f"permit-{name}") + string(b"") for name in self.permit))
+            + string(b"")
+            + string(self.ca_key.blob)
+        )
+
+    @classmethod
+    def parse_to_be_signed(cls, blob: bytes) -> Self:
+        """Reads what `to_be_signed` writes. Raises `Malformed`."""
+        reader = Reader(blob, "the certificate")
+        certificate = cls._read(reader)
+        reader.end()
+        return certificate
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        algorithm = reader.text()
+        if algorithm not in _KEY_ALGORITHM:
+            raise Malformed(f"certificate type {algorithm[:60]!a} is not supported")
+        nonce = reader.string()
+        key_type = _KEY_ALGORITHM[algorithm]
+        key = PublicKey.parse(string(key_type) + b"".join(string(reader.string()) for _ in range(_KEY_STRINGS[key_type])))
+        serial, kind = reader.u64(), reader.u32()
+        if kind != _USER:
+            raise Malformed(f"the certificate is of type {kind}, not a user certificate")
+        key_id, principals = reader.text(), tuple(_strings(reader.string()))
+        valid_after, valid_before = reader.u64(), reader.u64()
+        options = dict(_options(reader.string()))
+        extensions = dict(_options(reader.string()))
+        if reader.string():
+            raise Malformed("the certificate uses the reserved field")
+        if unknown := options.keys() - {"force-command", "source-address"}:
+            raise Malformed(f"the certificate has an unknown critical option {min(unknown)[:60]!a}")
+        if unknown := {name for name, value in extensions.items() if value or name.removeprefix("permit-") not in PERMITS}:
+            raise Malformed(f"the certificate has an unknown extension {min(unknown)[:60]!a}")
+        certificate = cls(
+            key=key,
+            serial=serial,
+            key_id=key_id,
+            principals=principals,
+            valid_after=valid_after,
+            valid_before=valid_before,
+            force_command=_valued(options.get("force-command")),
+            source_address=_valued(options.get("source-address")),
+            permit=tuple(name for name in PERMITS if f"permit-{name}" in extensions),
+            ca_key=PublicKey.parse(reader.string()),
+            nonce=nonce,
+        )
+        if not reader.has_read(certificate.to_be_signed):
+            raise Malformed("the certificate is not in its canonical form: an option is out of order or stands twice")
+        return certificate
+
+
+@dataclass(frozen=True)
+class SignedCertificate:
+    """A certificate and the CA's signature over it; nothing is believed until `verify`."""
+
+    certificate: Certificate
+    signature: bytes
+
+    @classmethod
+    def parse(cls, blob: bytes) -> Self:
+        """Reads a certificate blob. Raises `Malformed` for all but a user certificate as this product makes them."""
+        if len(blob) > _LARGEST:
+            raise Malformed(f"the certificate has {len(blob)} bytes, more than {_LARGEST}")
+        reader = Reader(blob, "the certificate")
+        certificate = Certificate._read(reader)
+        signature = reader.string()
+        reader.end()
+        return cls(certificate, signature)
+
+    @classmethod
+    def parse_line(cls, text: str) -> Self:
+        """Reads `type base64 [comment]`, as in a -cert.pub file. Raises `Malformed`."""
+        name, _, rest = text.removesuffix("\n").partition(" ")
+        signed = cls.parse(decode_base64(rest.partition(" ")[0], "the certificate"))
+        if name != certificate_algorithm(signed.certificate.key.algorithm):
+            raise Malformed(f"the line says {name[:60]!a} but holds another type of certificate")
+        return signed
+
+    @property
+    def blob(self) -> bytes:
+        """The certificate as sshd reads it."""
+        return self.certificate.to_be_signed + string(self.signature)
+
+    @property
+    def line(self) -> str:
+        """`type base64 key-id`, as in a -cert.pub file."""
+        encoded = base64.b64encode(self.blob).decode()
+        return f"{certificate_algorithm(self.certificate.key.algorithm)} {encoded} {self.certificate.key_id}"
+
+    def verify(self, ca_key: PublicKey) -> None:
+        """Checks that `ca_key` signed it. Raises `Malformed` when it names another CA, `BadSignature` when it does not fit."""
+        if self.certificate.ca_key != ca_key:
+            raise Malformed(f"the certificate is by CA {self.certificate.ca_key.fingerprint}, not {ca_key.fingerprint}")
+        ca_key.verify(self.signature, self.certificate.to_be_signed)
+
+
+def _check_options(force_command: str | None, source_address: str | None) -> None:
+    if force_command is not None and not (0 < len(force_command) <= 1024 and force_command.isprintable()):
+        raise Malformed("force-command is empty, longer than 1,024 characters, or has a control character")
+    for cidr in source_address.split(",") if source_address is not None else ():
+        try:
+            canonical = str(ipaddress.ip_network(cidr))
+        except ValueError as error:
+            raise Malformed(f"source-address {cidr[:60]!a} is not a network") from error
+        if canonical != cidr:
+            raise Malformed(f"source-address {cidr[:60]!a} is not canonical, write {canonical}")
+
+
+def _strings(packed: bytes) -> Iterable[str]:
+    reader = Reader(packed, "the certificate's principals")
+    while not reader.done:
+        yield reader.text()
+
+
+def _options(packed: bytes) -> Iterable[tuple[str, bytes]]:
+    reader = Reader(packed, "the certificate's options")
+    while not reader.done:
+        yield reader.text(), reader.string()
+
+
+def _valued(packed: bytes | None) -> str | None:
+    if packed is None:
+        return None
+    reader = Reader(packed, "a critical option")
+    value = reader.text()
+    reader.end()
+    return value

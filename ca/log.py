@@ -1,0 +1,245 @@
+"""The log: an append-only Merkle tree of entries under signed checkpoints.
+
+There is one way in, `append`. Whoever waits while another commits is committed with the next batch, so a durable write
+(one fsync) is shared by all who came during the one before. The states a crash leaves:
+
+- before the store's commit: nothing of the batch is there, and nobody was answered;
+- after it: entries, nodes and checkpoint are all there, durable, and whoever asks again with the same statement is answered.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, Protocol
+
+from ca import entry, merkle
+from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
+from ca.entry import AnyEntry
+from ca.errors import ClockWentBack, JitSshError, LogDamaged
+from ca.wire import Reader
+
+Node = tuple[int, int, bytes]  # level, position, hash
+_RESTORE: Final = "Restore the newest copy of the database; to see what differs, keep this one"
+
+
+class Reading(Protocol):
+    """What a store answers without a lock. Everything it gives was committed."""
+
+    def size(self) -> int:
+        """How many entries there are."""
+
+    def entries(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes of the entries from `start` up to `end`, in order, as many as there are."""
+
+    def node(self, level: int, position: int) -> bytes:
+        """A stored node's hash. Raises `LogDamaged` when it is not there."""
+
+    def nodes(self, level: int) -> Iterator[bytes]:
+        """All hashes of a level, in order."""
+
+    def statement(self, statement_id: str) -> int | None:
+        """The index of the entry that this statement caused."""
+
+    def newest(self, kind: str) -> bytes | None:
+        """The bytes of the newest entry of this kind."""
+
+    def checkpoint(self) -> str | None:
+        """The newest checkpoint's note."""
+
+
+class Writing(Reading, Protocol):
+    """What the one writer may add, all of it or nothing."""
+
+    def add(self, index: int, encoded: bytes, nodes: Iterable[Node]) -> None:
+        """Appends one entry and the nodes that it completes."""
+
+    def add_checkpoint(self, size: int, note: str) -> None:
+        """Keeps the signed checkpoint of this size."""
+
+    def add_files(self, files: Mapping[str, bytes]) -> None:
+        """Keeps policy files by their SHA-256 in hexadecimal."""
+
+
+class Store(Reading, Protocol):
+    """Where a log lives."""
+
+    def writing(self) -> AbstractContextManager[Writing]:
+        """A transaction under the store's one lock, durable when the block ends, gone when it raises.
+
+        Raises `LogUnwritable` when it cannot be made durable.
+        """
+
+    def remembered(self) -> str | None:
+        """The newest checkpoint's note as kept outside the store, so that an old copy of the store is noticed."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Where the next entry goes: its index, its time in Unix milliseconds, and the entries so far."""
+
+    index: int
+    time: int
+    log: Writing
+
+    def caused_by(self, statement_id: str) -> AnyEntry | None:
+        """The entry that this statement caused."""
+        index = self.log.statement(statement_id)
+        return None if index is None else self.entry(index)
+
+    def entry(self, index: int) -> AnyEntry:
+        """An entry that is there."""
+        return entry.decode(next(self.log.entries(index, index + 1)))
+
+    def newest(self, kind: str) -> AnyEntry | None:
+        """The newest entry of this kind."""
+        found = self.log.newest(kind)
+        return None if found is None else entry.decode(found)
+
+
+Make = Callable[[Tail], Sequence[AnyEntry]]
+
+
+class _Waiting:
+    """One caller of `append`, its entries or its error."""
+
+    def __init__(self, make: Make) -> None:
+        self.make = make
+        self.made: Sequence[AnyEntry] = ()
+        self.error: Exception | None = None
+        self.answered = False
+
+
+class Log:
+    """A log in a store, with the key that signs its checkpoints. Safe to use from many threads."""
+
+    def __init__(self, store: Store, key: VerifierKey, sign: Callable[[bytes], bytes], clock: Callable[[], int]) -> None:
+        """`sign` gives SSH signature blobs by `key`'s private half; `clock` gives Unix milliseconds."""
+        self.store = store
+        self.key = key
+        self._sign = sign
+        self._clock = clock
+        self._queue: deque[_Waiting] = deque()
+        self._turn = Lock()  # held by whoever commits for all in the queue
+
+    def append(self, make: Make) -> Sequence[AnyEntry]:
+        """Appends the entries that `make` returns for the tail of the log; durable and under a checkpoint on return.
+
+        Of what `make` returns, entries that are in the log already are passed through. What `make` raises is raised here,
+        and appends nothing. Raises `LogUnwritable`, `ClockWentBack` or `SignerFailed`: then nothing was appended.
+        """
+        waiting = _Waiting(make)
+        self._queue.append(waiting)
+        with self._turn:
+            if not waiting.answered:
+                self._commit([self._queue.popleft() for _ in range(len(self._queue))])
+        if waiting.error is not None:
+            raise waiting.error
+        return waiting.made
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            with self.store.writing() as writing:
+                before = index = writing.size()
+                time = self._time(writing, index)
+                for waiting in batch:
+                    index = _make(waiting, Tail(index, time, writing))
+                if index > before:
+                    root = merkle.root(index, writing.node)
+                    writing.add_checkpoint(index, self._checkpoint(index, root))
+        except Exception as error:  # of the store, the clock or the log key: nothing was committed, for anybody
+            for waiting in batch:
+                waiting.error = error
+        finally:
+            for waiting in batch:
+                waiting.answered = True
+
+    def _time(self, writing: Writing, size: int) -> int:
+        time = self._clock()
+        newest = entry.decode(next(writing.entries(size - 1, size))).time if size else 0
+        if time < newest:
+            raise ClockWentBack(
+                f"the clock is {(newest - time) / 1000:.1f} s before the newest entry, so nothing is issued",
+                "Set the clock of the CA's machine right",
+            )
+        return time
+
+    def _checkpoint(self, size: int, root: bytes) -> str:
+        return sign_note(Checkpoint(self.key.name, size, root).body(), self.key, self._sign_raw)
+
+    def _sign_raw(self, message: bytes) -> bytes:
+        reader = Reader(self._sign(message), "the log key's signature")
+        reader.string()
+        return reader.string()
+
+    def check(self) -> Checkpoint | None:
+        """The newest checkpoint, after comparing it with every entry, every node and what is remembered outside the store.
+
+        None for a store without entries. Raises `LogDamaged`, naming what differs; constant memory.
+        """
+        size, note = self.store.size(), self.store.checkpoint()
+        if note is None and size == 0 and self.store.remembered() is None:
+            return None
+        checkpoint = self._opened(note, "the newest checkpoint")
+        if checkpoint.size != size:
+            raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", _RESTORE)
+        self._check_tree(checkpoint)
+        remembered = self.store.remembered()
+        if remembered is not None:
+            self._check_remembered(self._opened(remembered, "the remembered checkpoint"), size)
+        return checkpoint
+
+    def _opened(self, note: str | None, what: str) -> Checkpoint:
+        if note is None:
+            raise LogDamaged(f"{what} is missing", _RESTORE)
+        try:
+            return open_checkpoint(note, self.key)
+        except JitSshError as error:
+            raise LogDamaged(f"{what} is not one by this log's key: {error.message}", _RESTORE) from error
+
+    def _check_tree(self, checkpoint: Checkpoint) -> None:
+        frontier, leaves, index = merkle.Frontier(), self.store.nodes(0), 0
+        for index, encoded in enumerate(self.store.entries(0, checkpoint.size)):
+            leaf = merkle.leaf_hash(encoded)
+            if leaf != next(leaves, None):
+                raise LogDamaged(f"entry {index} is not the one that was logged: its hash differs", _RESTORE)
+            frontier.append(leaf)
+        if frontier.size != checkpoint.size:
+            raise LogDamaged(f"entry {frontier.size} is missing", _RESTORE)
+        if frontier.root() != checkpoint.root:
+            raise LogDamaged("the entries do not add up to the root that was signed: some were changed together", _RESTORE)
+        level = 0
+        while checkpoint.size >> (level + 1):
+            self._check_level(level)
+            level += 1
+
+    def _check_level(self, level: int) -> None:
+        lower, upper = self.store.nodes(level), self.store.nodes(level + 1)
+        for position, node in enumerate(upper):
+            left, right = next(lower, b""), next(lower, b"")
+            if merkle.node_hash(left, right) != node:
+                raise LogDamaged(f"node {position} of level {level + 1} is not the hash of its two children", _RESTORE)
+
+    def _check_remembered(self, remembered: Checkpoint, size: int) -> None:
+        if remembered.size > size:
+            raise LogDamaged(
+                f"the log has {size} entries, but one of {remembered.size} was signed: this is an old copy",
+                "Restore the newest copy of the database; what was issued since is missing here",
+            )
+        if merkle.root(remembered.size, self.store.node) != remembered.root:
+            raise LogDamaged(f"the log is not the one that was signed at {remembered.size} entries: it was rewritten", _RESTORE)
+
+
+def _make(waiting: _Waiting, tail: Tail) -> int:
+    """Makes and adds one caller's entries; the index behind them. An error is that caller's alone."""
+    try:
+        made = waiting.make(tail)
+        encoded = [(one.index, one.encode()) for one in made if one.index >= tail.index]
+    except Exception as error:  # raised again in its own caller's thread; the others of the batch go on
+        waiting.error = error
+        return tail.index
+    for index, source in encoded:
+        tail.log.add(index, source, merkle.completed(index, merkle.leaf_hash(source), tail.log.node))
+    waiting.made = made
+    return tail.index + len(encoded)

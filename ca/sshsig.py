@@ -1,0 +1,81 @@
+"""SSHSIG, the signature that `ssh-keygen -Y` makes and verifies (OpenSSH PROTOCOL.sshsig).
+
+Here always with hash sha512 and namespace `jit-ssh`, so that nothing signed for git, for a file or for a login passes as a
+statement, and no statement passes as one of those.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ca.errors import Malformed
+from ca.keys import PublicKey
+from ca.wire import Reader, string, u32
+
+NAMESPACE: Final = "jit-ssh"
+_MAGIC: Final = b"SSHSIG"
+_BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
+_END: Final = "-----END SSH SIGNATURE-----"
+_LARGEST: Final = 4096
+
+
+def signed_bytes(message: bytes) -> bytes:
+    """What the key signs for `message`: 98 bytes that no other SSH protocol could mean."""
+    return _MAGIC + string(NAMESPACE) + string(b"") + string("sha512") + string(hashlib.sha512(message).digest())
+
+
+@dataclass(frozen=True)
+class SshSig:
+    """A signature with the key that claims to have made it; nothing is believed until `verify`."""
+
+    key: PublicKey
+    signature: bytes  # an SSH signature blob
+
+    @classmethod
+    def parse(cls, blob: bytes) -> Self:
+        """Reads the binary form. Raises `Malformed`, also for another namespace or hash."""
+        if len(blob) > _LARGEST:
+            raise Malformed(f"the signature has {len(blob)} bytes, more than {_LARGEST}")
+        reader = Reader(blob, "the signature")
+        if reader.take(len(_MAGIC)) != _MAGIC or reader.u32() != 1:
+            raise Malformed("the signature is not an SSHSIG of version 1", "Make it with: ssh-keygen -Y sign -n jit-ssh")
+        key = PublicKey.parse(reader.string())
+        namespace, reserved, digest = reader.text(), reader.string(), reader.text()
+        if namespace != NAMESPACE:
+            raise Malformed(f"the signature is for namespace {namespace[:60]!a}, not {NAMESPACE!a}")
+        if reserved or digest != "sha512":
+            raise Malformed(f"the signature uses hash {digest[:60]!a} or a reserved field; only sha512 is accepted")
+        signature = reader.string()
+        reader.end()
+        return cls(key, signature)
+
+    @classmethod
+    def parse_armored(cls, text: str) -> Self:
+        """Reads the form between BEGIN and END lines that `ssh-keygen -Y sign` writes. Raises `Malformed`."""
+        lines = text.strip().splitlines()
+        if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
+            raise Malformed("this is not an armored SSH signature")
+        try:
+            return cls.parse(base64.b64decode("".join(lines[1:-1]), validate=True))
+        except ValueError as error:
+            raise Malformed("the armored signature is not base64") from error
+
+    @property
+    def blob(self) -> bytes:
+        """The binary form."""
+        fields = (self.key.blob, NAMESPACE, b"", "sha512", self.signature)
+        return _MAGIC + u32(1) + b"".join(string(value) for value in fields)
+
+    @property
+    def armored(self) -> str:
+        """The form that `ssh-keygen -Y verify` reads."""
+        body = base64.b64encode(self.blob).decode()
+        return "\n".join([_BEGIN, *(body[at : at + 70] for at in range(0, len(body), 70)), _END, ""])
+
+    def verify(self, message: bytes) -> bool:
+        """Checks the signature over `message`; whether it proves the touch of a security key.
+
+        Raises `BadSignature` or `Malformed`.
+        """
+        return self.key.verify(self.signature, signed_bytes(message))

@@ -1,0 +1,292 @@
+"""The log in one SQLite file: INSERT and SELECT only, append-only by triggers, durable when a transaction ends.
+
+The searchable columns are generated from the entry's own bytes, so they cannot say anything else. Beside the file, `….checkpoint`
+remembers the newest checkpoint: when the database is replaced by an older copy, the two disagree.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from sqlite_utils import Database, Migrations
+
+from ca.errors import LogDamaged, LogUnwritable, Misconfigured
+from ca.log import Node
+
+_PATIENCE: Final = 10.0  # seconds to wait for another process that writes
+migrations = Migrations("jit-ssh")
+
+
+@migrations()
+def append_only_log(db: Database) -> None:
+    """Entries, the tree's nodes, checkpoints and policy files."""
+    for statement in _SCHEMA:
+        db.execute(statement)
+
+
+def _refusals(table: str, stands: str) -> list[str]:
+    """No row is changed or removed. The third trigger is for INSERT OR REPLACE, which fires no delete trigger by default."""
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    return [
+        f"CREATE TRIGGER {table}_update BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_delete BEFORE DELETE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_replace BEFORE INSERT ON {table} WHEN {stands} {refuse}",
+    ]
+
+
+_SCHEMA: Final = [
+    """CREATE TABLE entries (
+        idx INTEGER PRIMARY KEY CHECK (idx = json_extract(entry, '$.index')),
+        entry TEXT NOT NULL,
+        time INTEGER AS (json_extract(entry, '$.time')),
+        kind TEXT AS (json_extract(entry, '$.kind')),
+        actor TEXT AS (json_extract(entry, '$.actor')),
+        role TEXT AS (json_extract(entry, '$.role')),
+        request INTEGER AS (json_extract(entry, '$.request')),
+        statement_id TEXT AS (json_extract(json_extract(entry, '$.statement'), '$.id'))
+    ) STRICT""",
+    "CREATE UNIQUE INDEX entries_statement_id ON entries (statement_id) WHERE statement_id IS NOT NULL",
+    "CREATE INDEX entries_actor ON entries (actor)",
+    "CREATE INDEX entries_time ON entries (time)",
+    "CREATE INDEX entries_kind ON entries (kind)",
+    """CREATE TABLE nodes (
+        level INTEGER, position INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, position)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT",
+    "CREATE TABLE policy_files (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    *_refusals(
+        "entries",
+        "NEW.idx IS NOT (SELECT coalesce(max(idx) + 1, 0) FROM entries)"
+        " OR EXISTS (SELECT 1 FROM entries WHERE statement_id = json_extract(json_extract(NEW.entry, '$.statement'), '$.id'))",
+    ),
+    *_refusals("nodes", "EXISTS (SELECT 1 FROM nodes WHERE level = NEW.level AND position = NEW.position)"),
+    *_refusals("checkpoints", "NEW.size <= (SELECT max(size) FROM checkpoints)"),
+    *_refusals("policy_files", "EXISTS (SELECT 1 FROM policy_files WHERE sha256 = NEW.sha256)"),
+]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which entries to list: all that is given must hold. Times are Unix milliseconds, `since` ≤ time < `until`."""
+
+    actor: str | None = None
+    role: str | None = None
+    kind: str | None = None
+    since: int | None = None
+    until: int | None = None
+    serial: int | None = None
+    start: int | None = None  # index, with it the oldest come first
+    before: int | None = None  # index
+
+    def where(self) -> tuple[str, list[object]]:
+        """An SQL condition and its arguments."""
+        conditions = [
+            ("actor = ?", self.actor),
+            ("role = ?", self.role),
+            ("kind = ?", self.kind),
+            ("time >= ?", self.since),
+            ("time < ?", self.until),
+            ("idx = ? AND kind = 'issue'", self.serial),
+            ("idx >= ?", self.start),
+            ("idx < ?", self.before),
+        ]
+        given = [(sql, value) for sql, value in conditions if value is not None]
+        return " AND ".join(sql for sql, _ in given) or "true", [value for _, value in given]
+
+
+class _Session:
+    """The statements of the log over one connection: the `Reading` and `Writing` of `ca.log`."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def _one(self, sql: str, *arguments: object) -> Any:
+        row = self.db.execute(sql, arguments).fetchone()
+        return None if row is None else row[0]
+
+    def size(self) -> int:
+        return int(self._one("SELECT coalesce(max(idx) + 1, 0) FROM entries"))
+
+    def entries(self, start: int, end: int) -> Iterator[bytes]:
+        sql = "SELECT entry FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        return (row[0].encode() for row in self.db.execute(sql, [start, end]))
+
+    def select(self, wanted: Filter, most: int) -> list[bytes]:
+        where, arguments = wanted.where()
+        order = "DESC" if wanted.start is None else "ASC"
+        sql = f"SELECT entry FROM entries WHERE {where} ORDER BY idx {order} LIMIT ?"  # noqa: S608 - fixed words, bound values
+        return [row[0].encode() for row in self.db.execute(sql, [*arguments, most])]
+
+    def node(self, level: int, position: int) -> bytes:
+        found = self._one("SELECT hash FROM nodes WHERE level = ? AND position = ?", level, position)
+        if not isinstance(found, bytes):
+            raise LogDamaged(f"node {position} of level {level} is missing")
+        return found
+
+    def nodes(self, level: int) -> Iterator[bytes]:
+        sql = "SELECT hash FROM nodes WHERE level = ? ORDER BY position"
+        return (row[0] for row in self.db.execute(sql, [level]))
+
+    def statement(self, statement_id: str) -> int | None:
+        found = self._one("SELECT idx FROM entries WHERE statement_id = ?", statement_id)
+        return None if found is None else int(found)
+
+    def newest(self, kind: str) -> bytes | None:
+        found = self._one("SELECT entry FROM entries WHERE kind = ? ORDER BY idx DESC LIMIT 1", kind)
+        return None if found is None else str(found).encode()
+
+    def checkpoint(self) -> str | None:
+        found = self._one("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
+        return None if found is None else str(found)
+
+    def policy_file(self, digest: str) -> bytes | None:
+        found = self._one("SELECT content FROM policy_files WHERE sha256 = ?", digest)
+        return None if found is None else bytes(found)
+
+    def add(self, index: int, encoded: bytes, nodes: Iterable[Node]) -> None:
+        self.db.execute("INSERT INTO entries (idx, entry) VALUES (?, ?)", [index, encoded.decode()])
+        self.db.conn.executemany("INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", nodes)
+
+    def add_checkpoint(self, size: int, note: str) -> None:
+        self.db.execute("INSERT INTO checkpoints (size, note) VALUES (?, ?)", [size, note])
+
+    def add_files(self, files: Mapping[str, bytes]) -> None:
+        for content in files.values():
+            if self.policy_file(digest := sha256(content).hexdigest()) is None:
+                self.db.execute("INSERT INTO policy_files (sha256, content) VALUES (?, ?)", [digest, content])
+
+
+class SqliteStore:
+    """A log's store in the file at `path`. Each thread reads over a connection of its own; one at a time writes."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        """Opens or creates the file and brings its schema up to date.
+
+        Raises `Misconfigured` when it is not there, or when it is there and is to be created.
+        """
+        if path.exists() == create:
+            raise Misconfigured(f"the database {path} {'exists already' if create else 'is not there'}")
+        self.path = path
+        self._remembered = path.with_name(path.name + ".checkpoint")
+        self._threads = threading.local()
+        self._turn = threading.Lock()
+        self._broken: str | None = None  # after an I/O error nothing that was not read back can be believed: stop
+        self._writer = _Session(_connect(path, create=create))
+        with self._transaction() as session:
+            migrations.apply(session.db)
+
+    @property
+    def _reader(self) -> _Session:
+        if not hasattr(self._threads, "session"):
+            self._threads.session = _Session(_connect(self.path))
+        session: _Session = self._threads.session
+        return session
+
+    def size(self) -> int:
+        """How many entries there are."""
+        return self._reader.size()
+
+    def entries(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes of the entries from `start` up to `end`, in order."""
+        return self._reader.entries(start, end)
+
+    def select(self, wanted: Filter, most: int) -> list[bytes]:
+        """At most `most` entries that `wanted` describes: the newest, newest first, or those from `wanted.start` on."""
+        return self._reader.select(wanted, most)
+
+    def node(self, level: int, position: int) -> bytes:
+        """A stored node's hash. Raises `LogDamaged` when it is not there."""
+        return self._reader.node(level, position)
+
+    def nodes(self, level: int) -> Iterator[bytes]:
+        """All hashes of a level, in order."""
+        return self._reader.nodes(level)
+
+    def statement(self, statement_id: str) -> int | None:
+        """The index of the entry that this statement caused."""
+        return self._reader.statement(statement_id)
+
+    def newest(self, kind: str) -> bytes | None:
+        """The bytes of the newest entry of this kind."""
+        return self._reader.newest(kind)
+
+    def checkpoint(self) -> str | None:
+        """The newest checkpoint's note."""
+        return self._reader.checkpoint()
+
+    def policy_file(self, digest: str) -> bytes | None:
+        """The policy file with this SHA-256 in hexadecimal."""
+        return self._reader.policy_file(digest)
+
+    def remembered(self) -> str | None:
+        """The newest checkpoint's note as kept beside the database, None if nothing is kept."""
+        try:
+            return self._remembered.read_text() or None
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def writing(self) -> Iterator[_Session]:
+        """A transaction, durable when the block ends. Raises `LogUnwritable`."""
+        with self._transaction() as session:
+            yield session
+        # A crash here leaves an older note beside a newer log, which is allowed. No fsync: it only has to survive us.
+        self._remember(self._writer.checkpoint())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[_Session]:
+        with self._turn:
+            if self._broken:
+                raise LogUnwritable(f"the log stopped after an error: {self._broken}", "Mend the disk, then start again")
+            try:
+                self._writer.db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    self._writer.db.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        self._writer.db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise self._unwritable(error) from error
+
+    def _unwritable(self, error: sqlite3.Error) -> LogUnwritable:
+        if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_BUSY"):  # rolled back as if nothing was tried
+            return LogUnwritable(f"the log cannot be written: {error}", "Make room on the disk, or stop what holds the database")
+        self._broken = str(error)
+        return LogUnwritable(f"the log cannot be written: {error}", "Mend the disk, then start again")
+
+    def _remember(self, note: str | None) -> None:
+        if note is not None:
+            fresh = self._remembered.with_suffix(".new")
+            with suppress(OSError):  # only a second line of defence: it never stops issuing
+                fresh.write_text(note)
+                fresh.replace(self._remembered)
+
+    def close(self) -> None:
+        """Closes this thread's connections."""
+        self._writer.db.close()
+        if hasattr(self._threads, "session"):
+            self._reader.db.close()
+
+
+def _connect(path: Path, *, create: bool = False) -> Database:
+    """A connection that several threads may use in turn. A file that is created is its owner's alone."""
+    try:
+        if create:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+        )
+        db = Database(connection, execute_plugins=False)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "trusted_schema=OFF", "foreign_keys=ON"):
+            db.execute(f"PRAGMA {pragma}")
+    except (OSError, sqlite3.Error) as error:
+        raise Misconfigured(f"the database {path} cannot be opened: {error}") from error
+    return db
