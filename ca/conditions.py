@@ -1,0 +1,219 @@
+"""The closed vocabulary of conditions: what a block of the policy may ask about a person and a moment.
+
+A condition is one class: its TOML value, its one sentence, what it observes. To add one, write the class, give it a line in
+`Conditions` and a paragraph in POLICY.md; the decision, the denial and the documents take their words from there.
+
+A fact can be unknown, and then the finding's `holds` is `None`, which opens no door: an `[[allow]]` needs `True` from every
+condition, a `[[deny]]` lets pass only on a `False`.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import ClassVar, Final, Literal, Self
+
+from pydantic import Field, RootModel, model_validator
+
+from ca.fields import AtLeastOne, Cidr, KnownGroup, KnownPerson, MinuteOfDay, Table, Zone
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_LISTED: Final = 6  # names shown of a longer list: a decision has to fit in an entry of the log
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known at the moment of deciding. `now` has a time zone; `address` is the client's, None behind a Unix socket."""
+
+    person: str
+    address: str | None
+    hardware_key: bool
+    now: datetime
+
+    def __post_init__(self) -> None:
+        if self.now.tzinfo is None:
+            raise ValueError("facts need a time with its zone")
+
+    @cached_property
+    def client(self) -> Address | None:
+        """The address as a value: IPv4 in IPv6 unwrapped; None for what is no address or belongs to one link only."""
+        try:
+            address = ipaddress.ip_address(self.address or "")
+        except ValueError:
+            return None
+        if isinstance(address, ipaddress.IPv6Address):
+            return None if address.scope_id else address.ipv4_mapped or address
+        return address
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One condition as it was found. `holds` is None when the fact is unknown."""
+
+    condition: str
+    sentence: str
+    observed: str
+    holds: bool | None
+
+
+def listed(words: tuple[str, ...]) -> str:
+    """The first few words and how many more there are."""
+    shown = ", ".join(words[:_LISTED])
+    return f"{shown} and {len(words) - _LISTED} more" if len(words) > _LISTED else shown
+
+
+class Condition:
+    """What every condition answers."""
+
+    sentence: ClassVar[str]             # {} stands for the block's own value
+    says_who: ClassVar[bool] = False    # an [[allow]] needs one that does, or it would let in everybody
+
+    def value_text(self) -> str:
+        """The block's value, as its sentence shows it."""
+        raise NotImplementedError
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool | None, str]:
+        """Whether it holds for a person of these groups, and what was seen."""
+        raise NotImplementedError
+
+    def holds_until(self, start: datetime, end: datetime) -> datetime:
+        """The moment at which it stops to hold, or `end`; it holds at `start`."""
+        del start
+        return end
+
+
+class Groups(RootModel[AtLeastOne[KnownGroup]], Condition, frozen=True, strict=True):
+    """`groups = ["sre", "dba"]`"""
+
+    sentence: ClassVar = "the person is in one of these groups: {}"
+    says_who: ClassVar = True
+
+    def value_text(self) -> str:
+        return listed(self.root)
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool, str]:
+        return not set(groups).isdisjoint(self.root), f"{facts.person} is in {listed(groups) or 'no group'}"
+
+
+class People(RootModel[AtLeastOne[KnownPerson]], Condition, frozen=True, strict=True):
+    """`people = ["ana"]`"""
+
+    sentence: ClassVar = "the person is one of these: {}"
+    says_who: ClassVar = True
+
+    def value_text(self) -> str:
+        return listed(self.root)
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool, str]:
+        del groups
+        return facts.person in self.root, f"the person is {facts.person}"
+
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class Hours(Table, Condition):
+    """`hours = { days = ["mon"], from = "09:00", to = "17:00", zone = "Europe/Berlin" }`
+
+    It holds whenever a wall clock in the zone shows a time from `from` on and before `to`, whatever summer time does to that
+    clock. A window over midnight belongs to the day on which it begins.
+    """
+
+    sentence: ClassVar = "the time is within {}"
+
+    zone: Zone
+    from_: MinuteOfDay = Field(alias="from")
+    to: MinuteOfDay
+    days: AtLeastOne[Day] = _DAYS
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.from_ in (self.to, 24 * 60):
+            raise ValueError('the window is empty; a whole day is from = "00:00", to = "24:00"')
+        return self
+
+    def value_text(self) -> str:
+        days = " ".join(self.days) if self.days != _DAYS else "every day"
+        return f"{days} {_clock(self.from_)}-{_clock(self.to)} {self.zone.key}"
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool, str]:
+        del groups
+        local = facts.now.astimezone(self.zone)
+        return self._contains(facts.now), f"it is {_DAYS[local.weekday()]} {local:%H:%M} in {self.zone.key}"
+
+    def holds_until(self, start: datetime, end: datetime) -> datetime:
+        # Minute by minute: a window, an adjoining one and a change of the clock all end on a whole minute.
+        minute = start.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+        while minute < end and self._contains(minute):
+            minute += timedelta(minutes=1)
+        return min(minute, end)
+
+    def _contains(self, moment: datetime) -> bool:
+        local = moment.astimezone(self.zone)
+        minute, today = local.hour * 60 + local.minute, local.weekday()
+        if self.from_ < self.to:
+            return self.from_ <= minute < self.to and _DAYS[today] in self.days
+        began = today if minute >= self.from_ else today - 1
+        return (minute >= self.from_ or minute < self.to) and _DAYS[began] in self.days
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+class Networks(RootModel[AtLeastOne[Cidr]], Condition, frozen=True, strict=True):
+    """`networks = ["192.0.2.0/24"]`"""
+
+    sentence: ClassVar = "the request comes from one of these networks: {}"
+
+    def value_text(self) -> str:
+        return listed(tuple(map(str, self.root)))
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool | None, str]:
+        del groups
+        if facts.client is None:
+            return None, "the address it comes from is not known"
+        return any(facts.client in network for network in self.root), f"it comes from {facts.client}"
+
+
+class HardwareKey(RootModel[bool], Condition, frozen=True, strict=True):
+    """`hardware_key = true`"""
+
+    sentence: ClassVar = "the request {} signed with a security key"
+
+    def value_text(self) -> str:
+        return "is" if self.root else "is not"
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool, str]:
+        del groups
+        return facts.hardware_key == self.root, f"it is signed with {'a security' if facts.hardware_key else 'an ordinary'} key"
+
+
+class Conditions(Table):
+    """The conditions of one block, each at most once. All of them have to hold."""
+
+    groups: Groups | None = None
+    people: People | None = None
+    hours: Hours | None = None
+    networks: Networks | None = None
+    hardware_key: HardwareKey | None = None
+
+    @cached_property
+    def given(self) -> tuple[tuple[str, str, Condition], ...]:
+        """Name, filled sentence and value of each condition that the block has."""
+        stated = ((name, getattr(self, name)) for name in Conditions.model_fields)
+        return tuple((name, each.sentence.format(each.value_text()), each) for name, each in stated if each is not None)
+
+    def findings(self, facts: Facts, groups: tuple[str, ...]) -> tuple[Finding, ...]:
+        """Every condition of the block, as found."""
+        found = []
+        for name, sentence, condition in self.given:
+            holds, observed = condition.observe(facts, groups)
+            found.append(Finding(name, sentence, observed, holds))
+        return tuple(found)
+
+    def hold_until(self, start: datetime, end: datetime) -> datetime:
+        """The moment at which the first of them stops to hold, or `end`; all hold at `start`."""
+        return min((condition.holds_until(start, end) for _, _, condition in self.given), default=end)

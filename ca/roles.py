@@ -1,0 +1,317 @@
+"""The policy files as values: people, hosts, guardrails and roles, described in POLICY.md.
+
+A `Policy` is loaded whole or not at all: `load` either returns one in which every reference is good, or raises every
+problem of every file at once. After that nothing changes and nothing needs checking again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from ca.conditions import Conditions
+from ca.errors import Misconfigured
+from ca.fields import (
+    MAX_PRINCIPALS,
+    AnyNumber,
+    AtLeastOne,
+    Command,
+    Duration,
+    Fingerprint,
+    GroupName,
+    HostPattern,
+    Key,
+    Known,
+    KnownGroup,
+    KnownRole,
+    Line,
+    PersonName,
+    Principal,
+    ReasonPattern,
+    RoleName,
+    Table,
+    duration_text,
+)
+from ca.keys import PublicKey
+from ca.policy_files import parse, shown, validate
+
+# ------------------------------------------------------------------ the files
+
+
+class PersonTable(Table):
+    """`[people.NAME]`: the person's groups and the keys that sign for them."""
+
+    groups: AnyNumber[KnownGroup]
+    keys: AtLeastOne[Key]
+
+
+class PeopleFile(Table):
+    """`people.toml`."""
+
+    revoked_keys: AnyNumber[Fingerprint] = ()
+    groups: dict[GroupName, Line]
+    people: dict[PersonName, PersonTable] = Field(default_factory=dict)
+
+
+class HostGroup(Table):
+    """`[groups.NAME]` in hosts.toml: what it is, and which host names an ssh_config recognises it by."""
+
+    about: Line
+    hosts: AtLeastOne[HostPattern]
+
+
+class HostsFile(Table):
+    """`hosts.toml`."""
+
+    groups: dict[GroupName, HostGroup]
+
+
+class Approval(Table):
+    """So many people of a group have to say yes."""
+
+    group: KnownGroup = Field(alias="from")
+    count: Annotated[int, Field(ge=1, le=10)]
+
+
+class Allow(Conditions):
+    """`[[allow]]`: one complete way to get the role."""
+
+    approvals: AtLeastOne[Approval] | None = None
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        if not any(condition.says_who for _, _, condition in self.given):
+            raise ValueError("says not who may have the role: add groups or people")
+        if self.hardware_key is not None and not self.hardware_key.root:
+            raise ValueError("hardware_key = false would shut out those with a security key: leave it out")
+        return self
+
+
+class Deny(Conditions):
+    """`[[deny]]`: whoever meets all its conditions does not get the role; without conditions, nobody does."""
+
+    message: Line
+
+
+class GuardrailDeny(Deny):
+    """`[[deny]]` in guardrails.toml: for the roles named, or for all."""
+
+    roles: AtLeastOne[KnownRole] | None = None
+
+
+class Guardrails(Table):
+    """`guardrails.toml`: what holds for every role."""
+
+    auditors: AtLeastOne[KnownGroup]
+    deny: AnyNumber[GuardrailDeny] = ()
+
+
+class Reason(Table):
+    """What a reason must look like; matched from its first character on."""
+
+    pattern: ReasonPattern
+    message: Line
+
+
+Permit = Literal["pty", "port-forwarding", "agent-forwarding", "x11-forwarding", "user-rc"]
+
+
+class Role(Table):
+    """`roles/NAME.toml`: a named privilege and the rules of who may have it. Durations in seconds."""
+
+    name: RoleName
+    about: Line
+    owner: KnownGroup
+    review_by: date
+    principals: Annotated[AtLeastOne[Principal], Field(max_length=MAX_PRINCIPALS)]
+    max_duration: Duration
+    default_duration: Duration
+    default: bool = False
+    reason: Reason | None = None
+    force_command: Command | None = None
+    permit: AnyNumber[Permit] = ("pty",)
+    pin_source_address: bool = False
+    allow: AtLeastOne[Allow]
+    deny: AnyNumber[Deny] = ()
+
+    @field_validator("default_duration")
+    @classmethod
+    def _within_the_maximum(cls, length: int, info: ValidationInfo) -> int:
+        maximum = info.data.get("max_duration", length)
+        if length > maximum:
+            raise ValueError(f"{duration_text(length)} is more than max_duration, {duration_text(maximum)}")
+        return length
+
+
+# ----------------------------------------------------------------- the policy
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who may sign statements."""
+
+    name: str
+    groups: tuple[str, ...]
+    keys: tuple[PublicKey, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A principal as people think of it: an account on the hosts of a group."""
+
+    account: str
+    host_group: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All policy files, checked against each other. Made by `load` only."""
+
+    people: Mapping[str, Person]
+    hosts: Mapping[str, HostGroup]
+    guardrails: Guardrails
+    roles: Mapping[str, Role]
+    _owners: Mapping[bytes, Person]
+    _revoked: frozenset[str]
+
+    def owner_of(self, key: PublicKey) -> Person | None:
+        """The one person whose key this is."""
+        return self._owners.get(key.blob)
+
+    def is_revoked(self, key: PublicKey) -> bool:
+        """Whether people.toml lists the key's fingerprint among `revoked_keys`."""
+        return key.fingerprint in self._revoked
+
+    def is_auditor(self, person: str) -> bool:
+        """Whether the person may read all of the log."""
+        known = self.people.get(person)
+        return known is not None and not set(known.groups).isdisjoint(self.guardrails.auditors)
+
+    def accounts(self, principals: tuple[str, ...]) -> tuple[Account, ...]:
+        """What principals of this policy mean, for display."""
+        split = (principal.partition("@") for principal in principals)
+        return tuple(Account(account, group, self.hosts[group].hosts) for account, _, group in split)
+
+
+# -------------------------------------------------------------------- loading
+
+_SINGLE: Final = ("people.toml", "hosts.toml", "guardrails.toml")
+_Shape = TypeVar("_Shape", bound=Table)
+
+
+def load(files: Mapping[str, bytes]) -> Policy:
+    """The policy in `files`, by path relative to the policy directory (`people.toml`, `roles/web-admin.toml`).
+
+    Raises `Misconfigured` with one line per problem, every file's problems at once.
+    """
+    loading = _Loading(files)
+    people = loading.value(PeopleFile, "people.toml")
+    hosts = loading.value(HostsFile, "hosts.toml")
+    guardrails = loading.value(Guardrails, "guardrails.toml")
+    roles = {name: role for name in loading.role_names if (role := loading.value(Role, f"roles/{name}.toml")) is not None}
+    if people is not None:
+        loading.problems += _key_problems(people)
+        loading.problems += _account_problems(people, roles)
+    if people is None or hosts is None or guardrails is None or loading.problems:
+        raise Misconfigured(
+            f"the policy has {len(loading.problems)} problem{'s'[: len(loading.problems) != 1]}",
+            "Nothing of it was loaded; ca/POLICY.md describes every file and key",
+            tuple(loading.problems),
+        )
+    persons = {name: Person(name, table.groups, table.keys) for name, table in people.people.items()}
+    return Policy(
+        MappingProxyType(persons),
+        MappingProxyType(hosts.groups),
+        guardrails,
+        MappingProxyType(roles),
+        MappingProxyType({key.blob: person for person in persons.values() for key in person.keys}),
+        frozenset(people.revoked_keys),
+    )
+
+
+class _Loading:
+    """The files as TOML tables, the names they define, and the problems met so far."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.problems: list[str] = []
+        self._tables: dict[str, dict[str, Any]] = {}
+        self.role_names: list[str] = []
+        for name in sorted(files):
+            if _is_role(name):
+                self.role_names.append(_role_name(name))
+            elif name not in _SINGLE:
+                if not _is_ignored(name):
+                    self.problems.append(f"{shown(name)}: not a policy file; ca/POLICY.md lists their names")
+                continue
+            try:
+                self._tables[name] = parse(files[name])
+            except ValueError as error:
+                self.problems.append(f"{shown(name)}: {error}")
+        self.problems += [f"{name}: missing" for name in _SINGLE if name not in files]
+        self._known: Known = {
+            "group": self._defined("people.toml", "groups"),
+            "person": self._defined("people.toml", "people"),
+            "host group": self._defined("hosts.toml", "groups"),
+            "role": frozenset(self.role_names),
+        }
+
+    def _defined(self, name: str, key: str) -> frozenset[str] | None:
+        if name not in self._tables:
+            return None
+        table = self._tables[name].get(key)
+        return frozenset(table) if isinstance(table, dict) else frozenset()
+
+    def value(self, shape: type[_Shape], name: str) -> _Shape | None:
+        """The file as a value, or None and its problems noted."""
+        if name not in self._tables:
+            return None
+        table = self._tables[name]
+        if shape is Role:
+            if "name" in table:
+                self.problems.append(f"{shown(name)}: name: unknown key; a role is named by its file")
+            table = table | {"name": _role_name(name)}
+        value, problems = validate(shape, table, self._known)
+        self.problems += [f"{shown(name)}: {problem}" for problem in problems]
+        return value
+
+
+def _role_name(name: str) -> str:
+    return name.removeprefix("roles/").removesuffix(".toml")
+
+
+def _is_role(name: str) -> bool:
+    return name.startswith("roles/") and name.endswith(".toml") and name.count("/") == 1 and not _is_ignored(name)
+
+
+def _is_ignored(name: str) -> bool:
+    """Documents, and what editors and git hide in a directory."""
+    steps = name.split("/")
+    if any(step in {"", ".", ".."} for step in steps):
+        return False
+    return name.endswith(".md") or steps[-1].startswith("README") or any(step.startswith(".") for step in steps)
+
+
+def _key_problems(people: PeopleFile) -> Iterator[str]:
+    owners: dict[bytes, str] = {}
+    revoked = frozenset(people.revoked_keys)
+    for person, table in people.people.items():
+        for at, key in enumerate(table.keys, start=1):
+            where = f"people.toml: people.{person}.keys[{at}]"
+            if owners.setdefault(key.blob, person) != person:
+                yield f"{where}: {owners[key.blob]} has the same key; a key says who signs, so it is one person's"
+            if key.fingerprint in revoked:
+                yield f"{where}: {key.fingerprint} is in revoked_keys as well; remove it here"
+
+
+def _account_problems(people: PeopleFile, roles: Mapping[str, Role]) -> Iterator[str]:
+    """Where a person's own account, by `{person}@group`, is one that another principal names: two meanings of one account."""
+    personal = {principal for role in roles.values() for principal in role.principals if principal.startswith("{person}@")}
+    for role in roles.values():
+        for at, principal in enumerate(role.principals, start=1):
+            account, _, group = principal.partition("@")
+            if account in people.people and f"{{person}}@{group}" in personal:
+                yield f"roles/{role.name}.toml: principals[{at}]: {principal} is {account}'s own account by {{person}}@{group}"
