@@ -7,7 +7,6 @@ admit any account; run by somebody else it admits only that account. Imports not
 
 import os
 import pwd
-import signal
 import socket
 import subprocess
 import time
@@ -52,16 +51,21 @@ class Sshd:
         return self.log_path.read_text(errors="replace")
 
     def stop(self) -> None:
-        """Ends the listener and every session of it."""
-        if self.listener.poll() is None:
-            os.killpg(self.listener.pid, signal.SIGTERM)
+        """Ends the listener; a session ends with the ssh that opened it."""
+        self.listener.terminate()
         self.listener.wait(PATIENCE)
 
 
+def make_key(path: Path, *options: str) -> Path:
+    """Makes an unencrypted key with ssh-keygen, Ed25519 unless `options` say `-t` something else; its public file is beside."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", *options, "-f", str(path)], check=True)
+    return path
+
+
 def make_prefix(prefix: Path, *lines: str) -> Path:
-    """Makes `prefix` a configuration directory without any CA; `lines` are added to its sshd_config, after the Include."""
+    """Makes `prefix` a configuration directory without any CA; `lines` come first in its sshd_config, so they win."""
     (prefix / "sshd_config.d").mkdir(parents=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", prefix / "host_key"], check=True)
+    make_key(prefix / "host_key")
     own = [
         f"Include {prefix}/sshd_config.d/*.conf",
         "ListenAddress 127.0.0.1",
@@ -73,28 +77,35 @@ def make_prefix(prefix: Path, *lines: str) -> Path:
         f"AuthorizedKeysFile {prefix}/authorized_keys",  # never the ones of the account that runs the tests
         "Subsystem sftp internal-sftp",
     ]
-    (prefix / "sshd_config").write_text("\n".join([*own, *lines]) + "\n")
+    (prefix / "sshd_config").write_text("\n".join([*lines, *own]) + "\n")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd run by root does not even test without it
     return prefix
 
 
-def install_host(prefix: Path, *arguments: str, shell: str = "dash") -> subprocess.CompletedProcess[str]:
-    """Runs `scripts/install-host` on `prefix`; the caller judges its exit status."""
-    command = [shell, INSTALL_HOST, "--prefix", prefix, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE * 2)
+def install_host(
+    prefix: Path, *arguments: str, shell: str = "sh", user: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `scripts/install-host` on `prefix`, as `user` when root gives one; the caller judges its exit status."""
+    # Another user may be unable to enter the directory of the checkout, so they get the text of the program.
+    program = [str(INSTALL_HOST)] if user is None else ["-c", INSTALL_HOST.read_text(), "install-host"]
+    command = [shell, *program, "--prefix", str(prefix), *arguments]
+    groups = None if user is None else []
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE * 2, user=user, group=user, extra_groups=groups
+    )
 
 
 @contextmanager
-def running(prefix: Path) -> Iterator[Sshd]:
-    """The sshd of `prefix`, answering; it is stopped at the end. Raises RuntimeError with its log when it does not start."""
+def running(prefix: Path, user: int | None = None) -> Iterator[Sshd]:
+    """The sshd of `prefix`, answering until the end of the block. Raises RuntimeError with its log if it does not start."""
     host_key = " ".join((prefix / "host_key.pub").read_text().split()[:2])
     for _ in range(5):  # another program may take the port between our look and sshd's
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         with (prefix / "log").open("ab") as log:
-            command = [SSHD, "-D", "-e", "-f", prefix / "sshd_config", "-p", str(port)]
-            listener = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True)
+            command = [SSHD, "-D", "-e", "-f", str(prefix / "sshd_config"), "-p", str(port)]
+            listener = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, user=user)
         sshd = Sshd(port, prefix, host_key, listener)
         try:
             if _answers(sshd):
@@ -139,9 +150,8 @@ def ssh(
     """Runs the real ssh with this key (or its public file, when `agent` holds it) and this certificate, and no others."""
     known_hosts = sshd.prefix / f"known_hosts.{sshd.port}"
     known_hosts.write_text(sshd.known_hosts_line)
-    options = {
+    options: dict[str, object] = {
         "BatchMode": "yes",
-        "CertificateFile": certificate or "none",
         "ConnectTimeout": int(PATIENCE),
         "GlobalKnownHostsFile": "/dev/null",
         "IdentitiesOnly": "yes",
@@ -149,6 +159,8 @@ def ssh(
         "StrictHostKeyChecking": "yes",
         "UserKnownHostsFile": known_hosts,
     }
+    if certificate is not None:
+        options["CertificateFile"] = certificate
     flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    line = ["ssh", "-F", "/dev/null", *flags, "-i", identity, "-p", str(sshd.port), "-l", user, "127.0.0.1", *command]
+    line = ["ssh", "-F", "/dev/null", *flags, "-i", str(identity), "-p", str(sshd.port), "-l", user, "127.0.0.1", *command]
     return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE * 2)
