@@ -15,6 +15,7 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, RootModel, model_validator
 
+from ca.entry import Finding
 from ca.fields import AtLeastOne, Cidr, KnownGroup, KnownPerson, MinuteOfDay, Table, Zone
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -45,16 +46,6 @@ class Facts:
         if isinstance(address, ipaddress.IPv6Address):
             return None if address.scope_id else address.ipv4_mapped or address
         return address
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One condition as it was found. `holds` is None when the fact is unknown."""
-
-    condition: str
-    sentence: str
-    observed: str
-    holds: bool | None
 
 
 def listed(words: tuple[str, ...]) -> str:

@@ -10,14 +10,16 @@ from datetime import UTC, timedelta
 from typing import Final
 
 from ca import names
-from ca.conditions import Facts, Finding
+from ca.certificate import PERMITS
+from ca.conditions import Facts
+from ca.entry import Finding, Privilege, Way
 from ca.fields import MAX_DURATION, duration_text, suggestion
 from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
-__all__ = ["SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way", "evaluate", "outlook"]
+__all__ = ["NEEDS_APPROVAL", "SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way", "evaluate", "outlook"]
 
-# What is found about a request as a whole, as `ca.conditions` has it for the conditions of a block.
+# What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
 SENTENCES: Final = {
     "person": "the person is in people.toml",
     "role": "the role exists",
@@ -29,35 +31,17 @@ SENTENCES: Final = {
 }
 NEEDS_APPROVAL: Final = "needs approval, which comes with requests"
 
-_MAX_WAYS: Final = 12  # blocks told of in a decision: it has to fit in an entry of the log
+_MOST_WAYS: Final = 12  # blocks told of in a decision: it has to fit in an entry of the log
 _SEAL: Final = object()
 
 
 @dataclass(frozen=True)
-class Way:
-    """One block as it was considered; `rule` is its name, such as `allow 1` or `guardrails deny 2`."""
-
-    rule: str
-    findings: tuple[Finding, ...]
-    message: str | None = None  # of a deny: what to do instead
-
-    @property
-    def unmet(self) -> int:
-        """How many conditions do not hold, or are unknown."""
-        return sum(finding.holds is not True for finding in self.findings)
-
-
-@dataclass(frozen=True)
 class Granted:
-    """The role is the person's for `duration` seconds from `Facts.now` on. Only `ca.policy` makes one; `ways[0]` decided."""
+    """The privilege is the person's from `Facts.now` on; `ways[0]` decided. Only `ca.policy` makes one."""
 
     person: str
     role: str
-    principals: tuple[str, ...]
-    duration: int
-    force_command: str | None
-    source_address: str | None
-    permit: tuple[str, ...]
+    privilege: Privilege
     findings: tuple[Finding, ...]
     ways: tuple[Way, ...]
     seal: InitVar[object]
@@ -67,12 +51,16 @@ class Granted:
             raise TypeError("a Granted comes from ca.policy.evaluate and from nowhere else")
 
     def __init_subclass__(cls) -> None:
-        raise TypeError("a Granted has no other kinds")
+        raise TypeError("there is one kind of Granted")
 
 
 @dataclass(frozen=True)
 class Denied:
-    """The role is not the person's, and why: `findings` about the request, then `ways`, nearest miss first."""
+    """The role is not the person's, and why.
+
+    `findings` are about the request as a whole, unmet ones first; `ways` are the deny blocks that match, or else the role's
+    allow blocks, nearest miss first.
+    """
 
     role: str
     findings: tuple[Finding, ...]
@@ -80,8 +68,19 @@ class Denied:
 
     @property
     def needs_approval(self) -> bool:
-        """Whether nothing but approvals is missing."""
-        return [finding.condition for finding in self.findings if finding.holds is not True] == ["approvals"]
+        """Whether approvals are all that is missing."""
+        return [finding.condition for finding in _unmet(self.findings)] == ["approvals"]
+
+    @property
+    def message(self) -> str:
+        """The one sentence for the person: what to do instead, or what to mend first."""
+        if self.ways and self.ways[0].message is not None:
+            return f"{self.role} is denied: {self.ways[0].message}"
+        nearest = self.ways[0].findings if self.ways else ()
+        for finding in _unmet((*nearest, *self.findings)):
+            if finding.condition != "approvals":
+                return f"{self.role} is not granted: it needs that {finding.sentence}, but {finding.observed}"
+        return f"{self.role} {NEEDS_APPROVAL}"
 
 
 Decision = Granted | Denied
@@ -94,14 +93,18 @@ def evaluate(policy: Policy, role: str, duration: int | None, reason: str, facts
     """
     person, known = policy.people.get(facts.person), policy.roles.get(role)
     if person is None:
-        return _stranger(role, facts)
+        return _unknown("person", role, f"{_shown(facts.person)} is not")
     if known is None:
-        return _no_such_role(policy, role)
+        # Whoever asks sees the names of all roles by `jit-ssh roles`: naming a close one tells nothing new.
+        return _unknown("role", role, f"there is none of this name{suggestion(role, policy.roles)}")
     return _decide(policy, known, person, facts, duration, reason)
 
 
 def outlook(policy: Policy, facts: Facts) -> tuple[tuple[Role, Decision], ...]:
-    """Every role with the decision its default duration would get, the reason left aside: granted, approvable, denied."""
+    """Each role with the decision on its default duration, the reason left aside: granted first, then approvable, then denied.
+
+    What a reason has to look like is in `Role.reason`. A stranger's outlook is empty.
+    """
     person = policy.people.get(facts.person)
     if person is None:
         return ()
@@ -117,22 +120,36 @@ def _rank(decision: Decision) -> int:
             return 1 if decision.needs_approval else 2
 
 
-# ----------------------------------------------------------------- one role
+def _unknown(what: str, role: str, observed: str) -> Denied:
+    return Denied(_shown(role), (Finding(what, SENTENCES[what], observed, holds=False),), ())
+
+
+def _shown(name: str) -> str:
+    return name if names.ROLE.fullmatch(name) else ascii(name[:64])
+
+
+def _unmet(findings: tuple[Finding, ...]) -> list[Finding]:
+    """What does not hold, or is not known to."""
+    return [finding for finding in findings if finding.holds is not True]
+
+
+# ------------------------------------------------------------------ one role
 
 
 def _decide(policy: Policy, role: Role, person: Person, facts: Facts, duration: int | None, reason: str | None) -> Decision:
     if denials := _denials(policy, role, person, facts):
-        return Denied(role.name, (), denials[:_MAX_WAYS])
+        return Denied(role.name, (), denials[:_MOST_WAYS])
     length = role.default_duration if duration is None else duration
     findings = tuple(_about_request(role, length, reason, facts))
-    ways = [(block, _way(f"allow {at}", block, person, facts)) for at, block in enumerate(role.allow, start=1)]
-    nearest_first = tuple(sorted((way for _, way in ways), key=lambda way: way.unmet))[:_MAX_WAYS]
-    open_blocks = [(block, way) for block, way in ways if way.unmet == 0]
-    if not open_blocks:
-        return Denied(role.name, _unmet_first(findings + _only_approvals(nearest_first)), nearest_first)
-    if not all(finding.holds for finding in findings):
-        return Denied(role.name, _unmet_first(findings), nearest_first)
-    return _grant(role, person, facts, length, findings, open_blocks, nearest_first)
+    rules = [(block, _allow_way(at, block, person, facts)) for at, block in enumerate(role.allow, start=1)]
+    nearest = tuple(sorted((way for _, way in rules), key=lambda way: way.unmet))[:_MOST_WAYS]
+    open_rules = [(block, way) for block, way in rules if not way.unmet]
+    if not open_rules:
+        findings += _only_approvals(nearest)
+    if _unmet(findings) or not open_rules:
+        unmet_first = sorted(findings, key=lambda finding: finding.holds is True)
+        return Denied(role.name, tuple(unmet_first), nearest)
+    return _grant(role, person, facts, length, findings, open_rules, nearest)
 
 
 def _grant(
@@ -141,71 +158,54 @@ def _grant(
     facts: Facts,
     length: int,
     findings: tuple[Finding, ...],
-    open_blocks: list[tuple[Allow, Way]],
+    open_rules: list[tuple[Allow, Way]],
     ways: tuple[Way, ...],
 ) -> Granted:
-    end = facts.now + timedelta(seconds=length)
-    lasting = [(block.hold_until(facts.now, end), way) for block, way in open_blocks]
-    until, decided = max(lasting, key=lambda each: each[0])  # the first of the longest
-    duration = int(until.timestamp()) - int(facts.now.timestamp())
-    if duration < length:
-        cut = f"it ends at {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC, after {duration} of {length} seconds"
+    asked_end = facts.now + timedelta(seconds=length)
+    ends = [(block.hold_until(facts.now, asked_end), way) for block, way in open_rules]
+    end, deciding = max(ends, key=lambda each: each[0])  # the first of those that last longest
+    duration = int(end.timestamp()) - int(facts.now.timestamp())
+    if end < asked_end:
+        cut = f"it ends at {end.astimezone(UTC):%H:%M} UTC, after {duration} of {length} seconds"
         findings += (Finding("window", SENTENCES["window"], cut, holds=True),)
-    return Granted(
-        person=person.name,
-        role=role.name,
+    privilege = Privilege(
         principals=tuple(principal.replace("{person}@", f"{person.name}@") for principal in role.principals),
         duration=duration,
         force_command=role.force_command,
-        source_address=_only_from(facts) if role.pin_source_address else None,
-        permit=role.permit,
-        findings=findings,
-        ways=(decided, *(way for way in ways if way is not decided))[:_MAX_WAYS],
-        seal=_SEAL,
+        source_address=f"{facts.client}/{facts.client.max_prefixlen}" if role.pin_source_address and facts.client else None,
+        permit=tuple(permit for permit in PERMITS if permit.lower() in role.permit),
     )
-
-
-def _only_from(facts: Facts) -> str:
-    if facts.client is None:
-        raise ValueError("an address that is not known was to be bound to")  # _about_request denied it
-    return f"{facts.client}/{facts.client.max_prefixlen}"
+    others = (way for way in ways if way is not deciding)
+    return Granted(person.name, role.name, privilege, findings, (deciding, *others)[:_MOST_WAYS], seal=_SEAL)
 
 
 # ---------------------------------------------------------------- the blocks
 
 
 def _denials(policy: Policy, role: Role, person: Person, facts: Facts) -> tuple[Way, ...]:
-    """The deny blocks that match: no condition of theirs is known not to hold."""
-    everywhere = [
+    """The deny blocks that match: nothing in them is known not to hold."""
+    blocks: list[tuple[str, Deny]] = [
         (f"guardrails deny {at}", block)
         for at, block in enumerate(policy.guardrails.deny, start=1)
         if block.roles is None or role.name in block.roles
     ]
-    of_role = [(f"deny {at}", block) for at, block in enumerate(role.deny, start=1)]
-    ways = (_way(rule, block, person, facts) for rule, block in [*everywhere, *of_role])
+    blocks += [(f"deny {at}", block) for at, block in enumerate(role.deny, start=1)]
+    ways = (Way(rule, block.findings(facts, person.groups), block.message) for rule, block in blocks)
     return tuple(way for way in ways if all(finding.holds is not False for finding in way.findings))
 
 
-def _way(rule: str, block: Allow | Deny, person: Person, facts: Facts) -> Way:
+def _allow_way(at: int, block: Allow, person: Person, facts: Facts) -> Way:
     findings = block.findings(facts, person.groups)
-    match block:
-        case Deny():
-            return Way(rule, findings, block.message)
-        case Allow():
-            return Way(rule, findings + _approvals(block))
-
-
-def _approvals(block: Allow) -> tuple[Finding, ...]:
-    if block.approvals is None:
-        return ()
-    wanted = " and ".join(f"{approval.count} of {approval.group}" for approval in block.approvals)
-    return (Finding("approvals", SENTENCES["approvals"].format(wanted), NEEDS_APPROVAL, holds=False),)
+    if block.approvals is not None:
+        wanted = " and ".join(f"{approval.count} of {approval.group}" for approval in block.approvals)
+        findings += (Finding("approvals", SENTENCES["approvals"].format(wanted), NEEDS_APPROVAL, holds=False),)
+    return Way(f"allow {at}", findings)
 
 
 def _only_approvals(ways: tuple[Way, ...]) -> tuple[Finding, ...]:
     """The finding of the first way that lacks nothing else."""
-    lacking = ([finding for finding in way.findings if finding.holds is not True] for way in ways)
-    return next(((only[0],) for only in lacking if [finding.condition for finding in only] == ["approvals"]), ())
+    lacking = (_unmet(way.findings) for way in ways)
+    return next((tuple(unmet) for unmet in lacking if [each.condition for each in unmet] == ["approvals"]), ())
 
 
 # --------------------------------------------------------------- the request
@@ -214,40 +214,19 @@ def _only_approvals(ways: tuple[Way, ...]) -> tuple[Finding, ...]:
 def _about_request(role: Role, length: int, reason: str | None, facts: Facts) -> Iterator[Finding]:
     longest = duration_text(role.max_duration)
     asked = duration_text(length) if 0 < length <= MAX_DURATION else "a time that nobody gets"
-    in_range = 0 < length <= role.max_duration
-    yield Finding("duration", SENTENCES["duration"].format(longest), f"it is for {asked}", in_range)
+    yield Finding("duration", SENTENCES["duration"].format(longest), f"it is for {asked}", 0 < length <= role.max_duration)
     if reason is not None:
         yield _reason(role, reason)
     if role.pin_source_address:
-        known = facts.client is not None
-        observed = f"it is {facts.client}" if known else "it is not known"
-        yield Finding("pin_source_address", SENTENCES["pin_source_address"], observed, known)
+        observed = "it is not known" if facts.client is None else f"it is {facts.client}"
+        yield Finding("pin_source_address", SENTENCES["pin_source_address"], observed, facts.client is not None)
 
 
 def _reason(role: Role, reason: str) -> Finding:
-    wanted = f": {role.reason.message}" if role.reason else ""
     observed, holds = "it is", True
     if len(reason) > LONGEST_REASON or not reason.isprintable():
         observed, holds = "it is too long, or has characters that cannot be shown", False
     elif role.reason and not role.reason.pattern.match(reason):
         observed, holds = "it is not" if reason else "no reason was given", False
+    wanted = f": {role.reason.message}" if role.reason else ""
     return Finding("reason", SENTENCES["reason"].format(LONGEST_REASON, wanted), observed, holds)
-
-
-def _stranger(role: str, facts: Facts) -> Denied:
-    observed = f"{_shown(facts.person)} is not"
-    return Denied(_shown(role), (Finding("person", SENTENCES["person"], observed, holds=False),), ())
-
-
-def _no_such_role(policy: Policy, role: str) -> Denied:
-    # Whoever asks is known, and sees the names of all roles by `jit-ssh roles`: naming a close one tells nothing new.
-    observed = f"there is no role {_shown(role)}{suggestion(role, policy.roles)}"
-    return Denied(_shown(role), (Finding("role", SENTENCES["role"], observed, holds=False),), ())
-
-
-def _shown(name: str) -> str:
-    return name if names.ROLE.fullmatch(name) else ascii(name[:64])
-
-
-def _unmet_first(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda finding: finding.holds is True))
