@@ -17,7 +17,9 @@ from ca.fields import MAX_DURATION, duration_text, suggestion
 from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
-__all__ = ["NEEDS_APPROVAL", "SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way", "evaluate", "outlook"]
+__all__ = [
+    "NEEDS_APPROVAL", "SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way", "evaluate", "outlook", "principals",
+]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
 SENTENCES: Final = {
@@ -112,6 +114,11 @@ def outlook(policy: Policy, facts: Facts) -> tuple[tuple[Role, Decision], ...]:
     return tuple(sorted(decided, key=lambda each: (_rank(each[1]), each[0].name)))
 
 
+def principals(role: Role, person: str) -> tuple[str, ...]:
+    """The role's principals as this person gets them."""
+    return tuple(principal.replace("{person}@", f"{person}@") for principal in role.principals)
+
+
 def _rank(decision: Decision) -> int:
     match decision:
         case Granted():
@@ -169,14 +176,21 @@ def _grant(
         cut = f"it ends at {end.astimezone(UTC):%H:%M} UTC, after {duration} of {length} seconds"
         findings += (Finding("window", SENTENCES["window"], cut, holds=True),)
     privilege = Privilege(
-        principals=tuple(principal.replace("{person}@", f"{person.name}@") for principal in role.principals),
+        principals=principals(role, person.name),
         duration=duration,
         force_command=role.force_command,
-        source_address=f"{facts.client}/{facts.client.max_prefixlen}" if role.pin_source_address and facts.client else None,
+        source_address=_source(facts) if role.pin_source_address else None,
         permit=tuple(permit for permit in PERMITS if permit.lower() in role.permit),
     )
     others = (way for way in ways if way is not deciding)
     return Granted(person.name, role.name, privilege, findings, (deciding, *others)[:_MOST_WAYS], seal=_SEAL)
+
+
+def _source(facts: Facts) -> str:
+    """The one address, as a canonical CIDR block."""
+    if facts.client is None:
+        raise TypeError("the address is not known: _about_request should have denied this")
+    return f"{facts.client}/{facts.client.max_prefixlen}"
 
 
 # ---------------------------------------------------------------- the blocks
