@@ -158,7 +158,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     Raises `LogDamaged` for every proof but the one that `inclusion_proof` makes.
     """
     refusal = LogDamaged(f"entry {index} is not proven to be in the log of {size} entries", _SHOW_IT)
-    if not 0 <= index < size or not _are_hashes([leaf, root, *proof]):
+    if not 0 <= index < size or not _are_hashes(proof):
         raise refusal
     node, last, hash_ = index, size - 1, leaf
     for step in proof:
@@ -180,7 +180,7 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
     Raises `LogDamaged` for every proof but the one that `consistency_proof` makes.
     """
     refusal = LogDamaged(f"the log of {new_size} entries is not proven to continue the one of {old_size}", _SHOW_IT)
-    if not 0 <= old_size <= new_size or not _are_hashes([old_root, new_root, *proof]):
+    if not 0 <= old_size <= new_size or not _are_hashes(proof):
         raise refusal
     if old_size in {0, new_size}:
         expected = new_root if old_size == new_size else EMPTY_ROOT
@@ -214,6 +214,6 @@ def _up_to_right_child(node: int, last: int) -> tuple[int, int]:
     return node, last
 
 
-def _are_hashes(values: Sequence[bytes]) -> bool:
-    # Any other length would let bytes move between the two halves of a node.
-    return all(len(value) == HASH_LENGTH for value in values)
+def _are_hashes(proof: Sequence[bytes]) -> bool:
+    """Whether each step has a hash's length: any other would let bytes move between the two halves of a node."""
+    return all(len(step) == HASH_LENGTH for step in proof)

@@ -100,6 +100,7 @@ def test_every_checkpoint_survives_signing_and_opening(size: int, root: bytes) -
         "no root": f"{ORIGIN}\n1\n",
         "no last newline": f"{ORIGIN}\n1\n{ROOT}",
         "extension line": f"{ORIGIN}\n1\n{ROOT}\nextension\n",
+        "extension without newline": f"{ORIGIN}\n1\n{ROOT}\nextension",
         "empty line": f"{ORIGIN}\n1\n{ROOT}\n\n",
         "no origin": f"\n1\n{ROOT}\n",
         "origin drives a terminal": f"a\x9b31mb\n1\n{ROOT}\n",
@@ -227,6 +228,11 @@ SIGNATURE = OUR_LINE.split(" ")[2].strip()
 def test_a_note_with_any_line_that_is_not_a_signature_is_malformed(lines: str) -> None:
     with pytest.raises(Malformed):
         open_checkpoint(f"{TEXT}\n{lines}", KEY)
+
+
+def test_signatures_without_a_text_are_malformed() -> None:
+    with pytest.raises(Malformed, match="a text, an empty line"):
+        open_note(line_of(KEY, SIGN, "\n"), KEY)
 
 
 @pytest.mark.parametrize("control", [chr(code) for code in range(32) if chr(code) != "\n"])

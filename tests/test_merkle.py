@@ -206,6 +206,14 @@ def test_a_proof_holds_for_no_other_leaf_index_or_root() -> None:
                 assert not included(LEAVES[index], other, size, proof, top)
 
 
+def test_a_proof_that_leads_to_the_root_is_refused_when_it_is_too_long_or_too_short_for_the_size() -> None:
+    assert not included(LEAVES[1], 0, 1, [LEAVES[0]], mth(0, 2))
+    assert not included(LEAVES[0], 0, 4, [LEAVES[1]], mth(0, 2))
+    assert not consistent(3, mth(0, 7), 4, mth(0, 8), consistency_proof(7, 8, READ))
+    assert not consistent(2, mth(0, 2), 8, mth(0, 4), consistency_proof(2, 4, READ))
+    assert not consistent(3, mth(0, 3), 7, mth(0, 7), [])
+
+
 def test_a_node_does_not_pass_for_an_entry() -> None:
     left, right = LEAVES[:2]
     assert leaf_hash(left + right) != node_hash(left, right)
@@ -242,6 +250,7 @@ def test_a_rewritten_log_is_not_consistent_with_the_old_one() -> None:
 def test_a_log_that_was_cut_is_not_consistent_with_the_longer_one() -> None:
     for proof in ([], [STRANGER], consistency_proof(5, 8, READ)):
         assert not consistent(8, mth(0, 8), 5, mth(0, 5), proof)
+    assert not consistent(8, mth(0, 8), 5, mth(0, 8), [])
 
 
 def test_two_logs_of_one_size_are_consistent_only_with_the_same_root_and_an_empty_proof() -> None:

@@ -47,8 +47,11 @@ def test_any_other_spelling_of_a_tile_is_refused(path: str) -> None:
         Tile.parse(path)
 
 
-@pytest.mark.parametrize("fields", [(-1, 0, 1), (8, 0, 1), (0, -1, 1), (0, 0, 0), (0, 0, 257), (0, 2**55, 1), (7, 127, 256)])
+@pytest.mark.parametrize(
+    "fields", [(-1, 0, 1), (8, 0, 1), (0, -1, 1), (0, 0, 0), (0, 0, 257), (0, 2**55 - 1, 256), (7, 127, 256)]
+)
 def test_a_tile_that_no_tree_has_cannot_be_made(fields: tuple[int, int, int]) -> None:
+    Tile(0, 2**55 - 1, 255)  # the last tile of the largest tree
     with pytest.raises(Malformed):
         Tile(*fields)
 
