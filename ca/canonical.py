@@ -28,19 +28,20 @@ T = TypeVar("T", bound=Tagged)
 
 def encode(value: object) -> bytes:
     """The canonical JSON of a dataclass, or of a mapping of plain values."""
-    text = json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """The value as JSON has it: mappings, lists, text, integers and booleans, and nothing for None in a dataclass."""
     if is_dataclass(value) and not isinstance(value, type):
-        members = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        members = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         tag = dict([value.TAG]) if isinstance(value, Tagged) else {}
         return tag | {name: member for name, member in members.items() if member is not None}
     if isinstance(value, Mapping):
-        return {name: _plain(member) for name, member in value.items()}
+        return {name: plain(member) for name, member in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(member) for member in value]
+        return [plain(member) for member in value]
     return value
 
 

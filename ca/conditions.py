@@ -8,6 +8,7 @@ condition, a `[[deny]]` lets pass only on a `False`.
 """
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -135,11 +136,13 @@ class Hours(Table, Condition):
         return self._contains(facts.now), f"it is {_DAYS[local.weekday()]} {local:%H:%M} in {self.zone.key}"
 
     def holds_until(self, start: datetime, end: datetime) -> datetime:
-        # Minute by minute: a window, an adjoining one and a change of the clock all end on a whole minute.
-        minute = start.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-        while minute < end and self._contains(minute):
-            minute += timedelta(minutes=1)
-        return min(minute, end)
+        # Step by step: a window, an adjoining one and a change of the clock all end on a step, for the offsets of time
+        # zones, and the moments at which they change, are whole quarters of an hour.
+        step = 60 * math.gcd(self.from_, self.to, 15)
+        at = datetime.fromtimestamp(int(start.timestamp()) // step * step + step, UTC)
+        while at < end and self._contains(at):
+            at += timedelta(seconds=step)
+        return min(at, end)
 
     def _contains(self, moment: datetime) -> bool:
         local = moment.astimezone(self.zone)

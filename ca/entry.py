@@ -20,20 +20,26 @@ OPERATOR: Final = "@operator"  # the actor where no person signed; no person's n
 
 @dataclass(frozen=True)
 class Finding:
-    """One condition as it was considered: its fixed sentence, what was observed, and whether it held."""
+    """One condition as it was considered: its fixed sentence, what was observed, and whether it held; None is unknown."""
 
     condition: str
     sentence: str
     observed: str
-    holds: bool
+    holds: bool | None
 
 
 @dataclass(frozen=True)
 class Way:
-    """One `[[allow]]` or `[[deny]]` block as it was considered, e.g. rule `allow 1`, with all of its findings."""
+    """One block of the policy as it was considered; `rule` is its name, such as `allow 1` or `guardrails deny 2`."""
 
     rule: str
     findings: tuple[Finding, ...]
+    message: str | None = None  # of a deny: what to do instead
+
+    @property
+    def unmet(self) -> int:
+        """How many conditions do not hold, or are unknown."""
+        return sum(finding.holds is not True for finding in self.findings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,8 @@ class AskedEntry(Entry):
     address: str | None = None
     hardware_key: bool
     policy: int
-    ways: tuple[Way, ...]
+    findings: tuple[Finding, ...]  # about the request as a whole
+    ways: tuple[Way, ...]  # the blocks considered; of a granted request the first decided
 
     @property
     def signed(self) -> SshSig:

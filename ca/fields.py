@@ -61,7 +61,8 @@ def _from_text(parse: Callable[[str], T], example: str) -> PlainValidator:
     return PlainValidator(check)
 
 
-def _name(pattern: re.Pattern[str], what: str, example: str) -> PlainValidator:
+def checked_name(pattern: re.Pattern[str], what: str, example: str) -> PlainValidator:
+    """Text that is a whole match of one of the patterns of `ca.names`."""
     return _from_text(lambda text: names.require(pattern, text, what), example)
 
 
@@ -228,9 +229,9 @@ Principal = Annotated[
 ]
 
 PersonName = Annotated[str, _from_text(_person, "ana")]
-GroupName = Annotated[str, _name(names.GROUP, "group", "sre")]
-RoleName = Annotated[str, _name(names.ROLE, "role", "web-admin")]
-HostPattern = Annotated[str, _name(names.HOST_PATTERN, "host pattern", "web-*.example.com")]
+GroupName = Annotated[str, checked_name(names.GROUP, "group", "sre")]
+RoleName = Annotated[str, checked_name(names.ROLE, "role", "web-admin")]
+HostPattern = Annotated[str, checked_name(names.HOST_PATTERN, "host pattern", "web-*.example.com")]
 KnownGroup = Annotated[str, _reference("group")]
 KnownPerson = Annotated[str, _reference("person")]
 KnownRole = Annotated[str, _reference("role")]

@@ -18,7 +18,8 @@ from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
 __all__ = [
-    "NEEDS_APPROVAL", "SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way", "evaluate", "outlook", "principals",
+    "NEEDS_APPROVAL", "SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way",
+    "evaluate", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.

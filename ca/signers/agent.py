@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ca.errors import Malformed, SignerFailed
-from ca.keys import PublicKey
+from ca.keys import PublicKey, fingerprint
 from ca.wire import Reader, string, u32
 
 FAILURE: Final = 5
@@ -86,23 +86,22 @@ def _read(channel: socket.socket, length: int) -> bytes:
 class AgentSigner:
     """Signs with a key that an agent holds."""
 
-    def __init__(self, agent: Agent, fingerprint: str) -> None:
+    def __init__(self, agent: Agent, wanted: str) -> None:
         """Finds the key with this `SHA256:` fingerprint. Raises `SignerFailed` when the agent does not hold it."""
-        blobs = {PublicKey.parse(blob).fingerprint: blob for blob, _ in agent.identities() if _is_key(blob)}
-        if fingerprint not in blobs:
-            raise SignerFailed(f"the ssh-agent at {agent.path} does not hold {fingerprint}", "Add the key with ssh-add")
         self._agent = agent
-        self.public_key = PublicKey.parse(blobs[fingerprint])
+        self.public_key = self._found(wanted)
+
+    def _found(self, wanted: str) -> PublicKey:
+        for blob, _comment in self._agent.identities():
+            if fingerprint(blob) == wanted:
+                return PublicKey.parse(blob)
+        raise SignerFailed(f"the ssh-agent at {self._agent.path} does not hold {wanted}", "Add the key with ssh-add")
+
+    def ready(self) -> None:
+        """Raises `SignerFailed` when the agent is gone or has lost the key."""
+        self._found(self.public_key.fingerprint)
 
     def sign(self, message: bytes) -> bytes:
         """An SSH signature blob over `message`. Raises `SignerFailed`."""
         return self._agent.sign(self.public_key, message)
 
-
-def _is_key(blob: bytes) -> bool:
-    """Agents also hold certificates and types that we do not read; those are not candidates."""
-    try:
-        PublicKey.parse(blob)
-    except Malformed:
-        return False
-    return True

@@ -54,6 +54,9 @@ class FileSigner:
                 return string("rsa-sha2-512") + string(key.sign(message, padding.PKCS1v15(), hashes.SHA512()))
         raise SignerFailed("unreachable: the key's type was checked when it was read")
 
+    def ready(self) -> None:
+        """The key is here."""
+
 
 def _read_private(path: Path) -> bytes:
     try:

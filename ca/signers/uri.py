@@ -20,6 +20,9 @@ class Signer(Protocol):
     def sign(self, message: bytes) -> bytes:
         """An SSH signature blob over `message`. Raises `SignerFailed`."""
 
+    def ready(self) -> None:
+        """Raises `SignerFailed` when the key is out of reach."""
+
 
 def open_signer(uri: str, directory: Path, passphrase: Callable[[Path], bytes]) -> Signer:
     """The signer that `uri` means; a relative path is one below `directory`.

@@ -83,6 +83,7 @@ class Filter:
     serial: int | None = None
     start: int | None = None  # index, with it the oldest come first
     before: int | None = None  # index
+    visible_to: str | None = None  # a person: only entries of their own, and the genesis
 
     def where(self) -> tuple[str, list[object]]:
         """An SQL condition and its arguments."""
@@ -95,6 +96,7 @@ class Filter:
             ("idx = ? AND kind = 'issue'", self.serial),
             ("idx >= ?", self.start),
             ("idx < ?", self.before),
+            ("(actor = ? OR idx = 0)", self.visible_to),
         ]
         given = [(sql, value) for sql, value in conditions if value is not None]
         return " AND ".join(sql for sql, _ in given) or "true", [value for _, value in given]
@@ -174,6 +176,7 @@ class SqliteStore:
             raise Misconfigured(f"the database {path} {'exists already' if create else 'is not there'}")
         self.path = path
         self._remembered = path.with_name(path.name + ".checkpoint")
+        self._memory = os.open(self._remembered, os.O_WRONLY | os.O_CREAT, 0o600)
         self._threads = threading.local()
         self._turn = threading.Lock()
         self._broken: str | None = None  # after an I/O error nothing that was not read back can be believed: stop
@@ -236,8 +239,10 @@ class SqliteStore:
         """A transaction, durable when the block ends. Raises `LogUnwritable`."""
         with self._transaction() as session:
             yield session
-        # A crash here leaves an older note beside a newer log, which is allowed. No fsync: it only has to survive us.
-        self._remember(self._writer.checkpoint())
+        if (note := self._writer.checkpoint()) is not None:
+            # A crash before this leaves an older note beside a newer log, which is allowed. One write, so that a killed process
+            # leaves the old note or the new one; a power cut can spoil it, and then nothing is remembered. Notes never shrink.
+            os.pwrite(self._memory, note.encode(), 0)
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
@@ -262,16 +267,10 @@ class SqliteStore:
         self._broken = str(error)
         return LogUnwritable(f"the log cannot be written: {error}", "Mend the disk, then start again")
 
-    def _remember(self, note: str | None) -> None:
-        if note is not None:
-            fresh = self._remembered.with_suffix(".new")
-            with suppress(OSError):  # only a second line of defence: it never stops issuing
-                fresh.write_text(note)
-                fresh.replace(self._remembered)
-
     def close(self) -> None:
         """Closes this thread's connections."""
         self._writer.db.close()
+        os.close(self._memory)
         if hasattr(self._threads, "session"):
             self._reader.db.close()
 
@@ -285,7 +284,7 @@ def _connect(path: Path, *, create: bool = False) -> Database:
             f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
         )
         db = Database(connection, execute_plugins=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "trusted_schema=OFF", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
             db.execute(f"PRAGMA {pragma}")
     except (OSError, sqlite3.Error) as error:
         raise Misconfigured(f"the database {path} cannot be opened: {error}") from error

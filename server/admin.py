@@ -1,0 +1,212 @@
+"""`jit-ssh-ca`: the operator's command line. Each command is a thin skin over one call."""
+
+import getpass
+import logging
+import re
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TypeVar
+
+import click
+
+from ca import roles, verify
+from ca.errors import JitSshError, Misconfigured
+from ca.keys import PublicKey
+from ca.names import PERSON, require
+from ca.trust import Trust
+from server import config, directory, requestlog
+from server.app import create_app
+from server.directory import OpenedCA, open_ca, read_policies
+from server.listening import Listen
+from server.serving import serve as serve_until_stopped
+
+_log = logging.getLogger("jit-ssh")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_DIR = click.argument("dir_", metavar="DIR", type=click.Path(path_type=Path))
+_PASSPHRASE_FILE = click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the keys' passphrase from the first line of this file instead of asking.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jit-ssh")
+def main() -> None:
+    """Run a jit-ssh certificate authority.
+
+    \b
+    jit-ssh-ca init /etc/jit-ssh --origin ca.example.com --person ana --key ana.pub
+    jit-ssh-ca policy check /etc/jit-ssh
+    jit-ssh-ca serve /etc/jit-ssh
+    """
+
+
+def _reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Prints an error of ours as `error:` and `hint:` and exits with 1."""
+
+    @wraps(command)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return command(*args, **kwargs)
+        except JitSshError as error:
+            _fail(error)
+
+    return wrapped
+
+
+def _fail(error: JitSshError) -> NoReturn:
+    for problem in error.problems if isinstance(error, Misconfigured) else ():
+        click.echo(problem, err=True)
+    click.echo(f"jit-ssh-ca: error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    sys.exit(1)
+
+
+def _asker(file: Path | None) -> directory.Passphrase:
+    if file is not None:
+        return lambda _path: file.read_bytes().partition(b"\n")[0]
+    return lambda path: getpass.getpass(f"Passphrase of {path}: ").encode()
+
+
+@main.command()
+@_DIR
+@click.option("--origin", help="The log's name for ever, e.g. ca.example.com/jit-ssh. Default: the directory's name.")
+@click.option("--person", help="The first person: may ask for the starter roles and read the log.")
+@click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="That person's public key file.")
+@click.option("--passphrase", is_flag=True, help="Ask for a passphrase to encrypt the CA's keys with.")
+@click.option("--passphrase-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take it from this file.")
+@_reports_errors
+def init(
+    dir_: Path, origin: str | None, person: str | None, key: Path | None, passphrase: bool, passphrase_file: Path | None
+) -> None:
+    """Make a new CA in DIR: ca.toml, policies/, keys/ and the log with its first entry.
+
+    Nothing is overwritten. Everything that has to be backed up is in DIR.
+
+    Example: jit-ssh-ca init /etc/jit-ssh --origin ca.example.com --person ana --key ~/.ssh/id_ed25519.pub
+    """
+    if (person is None) != (key is None):
+        raise click.UsageError("--person and --key go together")
+    first = (require(PERSON, person, "person"), _public_key(key)) if person and key else None
+    trust = directory.create(dir_, origin or _origin_of(dir_), first, _new_passphrase(passphrase, passphrase_file))
+    click.echo(f"Made the CA {trust.origin} in {dir_}.")
+    _show_trust(trust)
+    click.echo("\nNext:")
+    if first is None:
+        click.echo(f"  edit {dir_ / 'policies' / 'people.toml'}       # name the people and their keys")
+    click.echo(f"  jit-ssh-ca serve {dir_}")
+    click.echo(f"  jit-ssh setup http://127.0.0.1:8022 --fingerprint {trust.fingerprint}")
+
+
+def _public_key(path: Path) -> PublicKey:
+    try:
+        return PublicKey.parse_line(path.read_text())
+    except (JitSshError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is not a public key: {error}", "Give the .pub file") from error
+
+
+def _origin_of(dir_: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", dir_.absolute().name.lower()).strip("-._") or "jit-ssh"
+
+
+def _new_passphrase(asked: bool, file: Path | None) -> bytes | None:
+    if file is not None:
+        return _asker(file)(file)
+    if not asked:
+        return None
+    return str(click.prompt("Passphrase for the CA's keys", hide_input=True, confirmation_prompt=True)).encode()
+
+
+def _show_trust(trust: Trust) -> None:
+    for key in trust.public_keys:
+        click.echo(f"  CA key       {key.fingerprint} ({key.algorithm})")
+    click.echo(f"  log key      {trust.log_key}")
+    click.echo(f"  fingerprint  {trust.fingerprint}")
+
+
+@main.command()
+@_DIR
+@click.option("--listen", help="Instead of ca.toml's: 127.0.0.1:8022, [::1]:0 or unix:/run/jit-ssh/ca.sock.")
+@_PASSPHRASE_FILE
+@_reports_errors
+def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
+    """Serve the CA in DIR until SIGTERM. SIGHUP reads the policies again, all or nothing.
+
+    It refuses to start on a wrong configuration or policy, on keys that others can read, and on a log that does not verify.
+    """
+    requestlog.configure()
+    opened = open_ca(dir_, _asker(passphrase_file))
+    settings = config.listening(opened.config, listen)
+    serve_until_stopped(
+        create_app(opened.ca, opened.store, behind_proxy=settings.behind_proxy),
+        Listen.parse(settings.listen),
+        tls=_tls(dir_, settings),
+        threads=settings.threads,
+        on_hangup=lambda: _reload(opened),
+        on_ready=lambda url: click.echo(f"jit-ssh-ca: serving {opened.ca.trust.origin} on {url}"),
+    )
+
+
+def _tls(dir_: Path, settings: config.Config) -> tuple[Path, Path] | None:
+    certificate, key = settings.tls_certificate, settings.tls_key
+    return (dir_ / certificate, dir_ / key) if certificate and key else None
+
+
+def _reload(opened: OpenedCA) -> None:
+    try:
+        opened.reload_policies()
+        _log.info("policies reloaded: entry %d decides from here on", opened.ca.rules.index)
+    except Misconfigured as error:
+        _log.error("policies not reloaded, those in use stay: %s", "; ".join((error.message, *error.problems)))
+
+
+@main.command()
+@_DIR
+@_PASSPHRASE_FILE
+@_reports_errors
+def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
+    """Show the CA's public keys and the fingerprint that `jit-ssh setup` asks people to compare."""
+    _show_trust(open_ca(dir_, _asker(passphrase_file)).ca.trust)
+
+
+@main.group()
+def policy() -> None:
+    """Work with the policy files of a CA without serving it."""
+
+
+@policy.command()
+@_DIR
+@_reports_errors
+def check(dir_: Path) -> None:
+    """Load the policy of the CA in DIR (or in a policy directory itself) and print every problem at once.
+
+    Exit code 0: serve would take it. Example: jit-ssh-ca policy check /etc/jit-ssh
+    """
+    root = dir_ / config.load(dir_).policies if (dir_ / config.NAME).exists() else dir_
+    loaded = roles.load(read_policies(root))
+    click.echo(f"{root}: {len(loaded.roles)} roles, {len(loaded.people)} people, {len(loaded.hosts)} host groups: no problems")
+
+
+@main.group()
+def log() -> None:
+    """Check the log of a CA on its own machine."""
+
+
+@log.command("verify")
+@_DIR
+@_PASSPHRASE_FILE
+@_reports_errors
+def verify_(dir_: Path, passphrase_file: Path | None) -> None:
+    """Check every entry of the log in DIR: hashes, tree, checkpoint, signatures, certificates. Exit code 0: all hold."""
+    opened = open_ca(dir_, _asker(passphrase_file))
+    checkpoint = opened.ca.log.check()
+    if checkpoint is None:
+        raise Misconfigured(f"the log in {dir_} is empty")
+    entries = enumerate(opened.store.entries(0, checkpoint.size))
+    report = verify.verify(opened.ca.trust, checkpoint, opened.store.nodes(0), entries)
+    click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")

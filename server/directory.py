@@ -1,0 +1,154 @@
+"""The directory of a CA: `ca.toml`, `policies/`, `keys/` and the database. All there is to back up.
+
+`create` makes it whole or not at all. `open_ca` refuses to run on one that others can write to, or whose log does not verify.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from ca import issue
+from ca.checkpoint import VerifierKey
+from ca.errors import Misconfigured
+from ca.issue import CertificateAuthority
+from ca.keys import PublicKey
+from ca.log import Log
+from ca.names import ORIGIN, PERSON, require
+from ca.signers.file import create as create_key
+from ca.signers.uri import Signer, open_signer
+from ca.store.sqlite import SqliteStore
+from ca.trust import Trust
+from ca.wire import Reader
+from server import config
+from server.config import Config
+
+Passphrase = Callable[[Path], bytes]
+FOUNDER_GROUPS: Final = ("engineers", "sre", "security")  # of the starter policy
+
+
+@dataclass(frozen=True)
+class OpenedCA:
+    """A CA that was checked and is ready to serve."""
+
+    directory: Path
+    config: Config
+    ca: CertificateAuthority
+    store: SqliteStore
+
+    def reload_policies(self) -> None:
+        """Takes the policy files as they are: all of them, or `Misconfigured` and those in use stay."""
+        self.ca.adopt(read_policies(self.directory / self.config.policies))
+
+
+def open_ca(directory: Path, passphrase: Passphrase, clock: Callable[[], float] = time.time) -> OpenedCA:
+    """Opens the CA in `directory`; `passphrase` is asked for each encrypted key, `clock` gives Unix seconds.
+
+    Raises `Misconfigured`, `SignerFailed` or `LogDamaged` with what has to be mended first.
+    """
+    _refuse_writable(directory, directory / config.NAME)
+    settings = config.load(directory)
+    store = SqliteStore(directory / settings.database)
+    log_signer = open_signer(settings.log_key, directory, passphrase)
+    log = _log(store, settings.origin, log_signer, clock)
+    log.check()
+    ca_signer = open_signer(settings.ca_key, directory, passphrase)
+    files = read_policies(directory / settings.policies)
+    return OpenedCA(directory, settings, CertificateAuthority(log, ca_signer, files, os.urandom), store)
+
+
+def read_policies(root: Path) -> Mapping[str, bytes]:
+    """The files below `root` by their path relative to it. Raises `Misconfigured` if others could change one."""
+    _refuse_writable(root)
+    files = {}
+    for path in sorted(root.rglob("*")):
+        _refuse_writable(path)
+        if path.is_file():
+            files[path.relative_to(root).as_posix()] = path.read_bytes()
+    return files
+
+
+def create(directory: Path, origin: str, person: tuple[str, PublicKey] | None, passphrase: bytes | None) -> Trust:
+    """Makes a new CA with fresh Ed25519 keys and the starter policy; `person` is the first who may ask and audit.
+
+    Raises `Misconfigured` when there is something at `directory` already, and then changes nothing.
+    """
+    require(ORIGIN, origin, "origin")
+    directory = directory.absolute()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise Misconfigured(f"{directory} is there already and is not empty", "Choose another directory; nothing was changed")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as making:
+        fresh = Path(making) / "ca"
+        trust = _fill(fresh, origin, person, passphrase)
+        fresh.rename(directory)  # a crash before this leaves a hidden directory and no CA
+    return trust
+
+
+def _fill(fresh: Path, origin: str, person: tuple[str, PublicKey] | None, passphrase: bytes | None) -> Trust:
+    (fresh / "keys").mkdir(mode=0o700, parents=True)
+    fresh.chmod(0o700)
+    shutil.copytree(_starter_policies(), fresh / "policies")
+    if person is not None:
+        _add_person(fresh / "policies" / "people.toml", *person)
+    (fresh / config.NAME).write_text(_CONFIG.format(origin=origin))
+    ca_key = create_key(fresh / "keys" / "ca", passphrase)
+    create_key(fresh / "keys" / "log", passphrase)
+    log_signer = open_signer("file:keys/log", fresh, lambda _path: passphrase or b"")
+    store = SqliteStore(fresh / "jit-ssh.db", create=True)
+    log = _log(store, origin, log_signer, time.time)
+    issue.begin(log, ca_key.line)
+    store.close()
+    return Trust(origin=origin, ca_keys=(ca_key.line,), log_key=str(log.key))
+
+
+def _log(store: SqliteStore, origin: str, signer: Signer, clock: Callable[[], float]) -> Log:
+    if signer.public_key.algorithm != "ssh-ed25519":
+        raise Misconfigured(f"the log key is of type {signer.public_key.algorithm}", "Checkpoints are signed with ed25519")
+    raw = Reader(signer.public_key.fields, "the log key").string()
+    return Log(store, VerifierKey(origin, raw), signer.sign, lambda: int(clock() * 1000))
+
+
+def _starter_policies() -> Path:
+    """In the wheel they are inside the package, in a checkout at its top."""
+    package = Path(str(resources.files("server")))
+    packaged = package / "starter_policies"
+    return packaged if packaged.is_dir() else package.parent / "policies"
+
+
+def _add_person(people: Path, name: str, key: PublicKey) -> None:
+    require(PERSON, name, "person")
+    groups = ", ".join(f'"{group}"' for group in FOUNDER_GROUPS)
+    with people.open("a") as file:
+        file.write(f'\n[people."{name}"]\ngroups = [{groups}]\nkeys = ["{key.line}"]\n')
+
+
+def _refuse_writable(*paths: Path) -> None:
+    """Whoever writes these decides who gets what."""
+    for path in paths:
+        try:
+            mode = path.lstat().st_mode
+        except OSError as error:
+            raise Misconfigured(f"{path} cannot be read: {error.strerror}", "Make a CA with jit-ssh-ca init DIR") from error
+        if stat.S_IMODE(mode) & stat.S_IWOTH and not stat.S_ISLNK(mode):
+            raise Misconfigured(f"{path} can be written by everybody on this machine", f"Run: chmod o-w {path}")
+
+
+_CONFIG: Final = """\
+# How this CA is run. Every key, its default and what it means for security: server/CONFIG.md
+
+origin = "{origin}"            # the log's name, for ever: statements and checkpoints carry it
+ca_key = "file:keys/ca"        # signs certificates; or "agent:SHA256:…?socket=/run/ca-agent.sock"
+log_key = "file:keys/log"      # signs checkpoints
+listen = "127.0.0.1:8022"      # for other machines: an address and both tls_ keys, or a TLS proxy in front
+# tls_certificate = "tls/chain.pem"
+# tls_key = "tls/key.pem"
+# behind_proxy = false
+# threads = 16
+"""

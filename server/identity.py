@@ -1,0 +1,89 @@
+"""Who signed: from the texts of an HTTP request to a person, or an error that says why not.
+
+Nothing is believed before its signature verified, and no signature is verified for a key that is nobody's. Statements refused
+here are not entries of the log: whoever has no valid key, or replays what another signed, could fill it. They are in the
+server's own log, with the request's id.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ca import canonical, statement
+from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, WrongAudience
+from ca.issue import Asked
+from ca.roles import Policy
+from ca.sshsig import SshSig
+from ca.statement import FRESH, AnyStatement, ReadStatement, RequestStatement
+from ca.wire import decode_base64
+
+_SCHEME: Final = "JIT-SSH "
+_FROM_BASE64URL: Final = str.maketrans("-_+/", "+/..")
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A person, what they signed, and whether a security key proved their touch."""
+
+    person: str
+    statement: AnyStatement
+    touched: bool
+
+
+def identify(text: str, signature: SshSig, policy: Policy, origin: str, now: int) -> Identified:
+    """The person whose key signed the statement `text` for this log within 120 s of `now` (Unix seconds).
+
+    Raises `Malformed`, `WrongAudience`, `RevokedKey`, `UnknownSigner`, `BadSignature`, `NotTouched` or `Stale`.
+    """
+    said = statement.parse(text.encode())
+    if said.audience != origin:
+        raise WrongAudience(f"the statement was made for {said.audience}, this is {origin}", "Run jit-ssh setup for this CA")
+    key = signature.key
+    if policy.is_revoked(key):
+        raise RevokedKey(f"your key {key.fingerprint} is revoked", "Sign with another of your keys; see jit-ssh setup")
+    owner = policy.owner_of(key)
+    if owner is None:
+        raise UnknownSigner(f"the key {key.fingerprint} is nobody's here", f"Ask for this line in people.toml: {key.line}")
+    touched = signature.verify(text.encode())
+    if key.hardware and not touched:
+        raise NotTouched("the security key signed without a touch", "Touch the key when it blinks")
+    age = now - said.time
+    if abs(age) > FRESH:
+        when = f"{age} s old" if age > 0 else f"{-age} s in the future"
+        raise Stale(f"the statement is {when}, more than {FRESH} s", "Set this machine's clock right, and try again")
+    return Identified(owner.name, said, touched)
+
+
+def asked(body: bytes, address: str | None, policy: Policy, origin: str, now: int) -> Asked:
+    """The request in the body of `POST /v1/requests`. Raises what `identify` raises."""
+    text, signature, possession = _texts(body, "statement", "signature", "possession")
+    who = identify(text, SshSig.parse(decode_base64(signature, "the signature")), policy, origin, now)
+    if not isinstance(who.statement, RequestStatement):
+        raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
+    proof = SshSig.parse(decode_base64(possession, "the proof of possession"))
+    if proof.key != who.statement.public_key:
+        raise BadSignature("the proof of possession is not by the key to certify", "Sign the statement with that key as well")
+    proof.verify(text.encode())
+    return Asked(who.person, who.statement, text, signature, possession, address, who.touched)
+
+
+def reader(authorization: str | None, path: str, policy: Policy, origin: str, now: int) -> Identified:
+    """The person who signed the reading of `path` (with its query). Raises what `identify` raises."""
+    if authorization is None or not authorization.startswith(_SCHEME):
+        raise Malformed("reading this needs a signed statement", "Send Authorization: JIT-SSH <statement>.<signature>")
+    text, _, signature = authorization.removeprefix(_SCHEME).partition(".")
+    who = identify(_unpacked(text).decode(errors="replace"), SshSig.parse(_unpacked(signature)), policy, origin, now)
+    if not isinstance(who.statement, ReadStatement) or who.statement.path != path:
+        raise BadSignature("the statement was signed for reading something else", f"Sign a read statement for {path}")
+    return who
+
+
+def _texts(body: bytes, *names: str) -> list[str]:
+    members = canonical.parse_object(body, "the request body")
+    if members.keys() != set(names) or not all(isinstance(value, str) for value in members.values()):
+        raise Malformed(f"the request body has exactly the texts {', '.join(names)}")
+    return [members[name] for name in names]
+
+
+def _unpacked(text: str) -> bytes:
+    padded = text.translate(_FROM_BASE64URL) + "=" * (-len(text) % 4)
+    return decode_base64(padded, "the authorization")

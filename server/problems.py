@@ -1,0 +1,81 @@
+"""Problems: every error as an RFC 9457 document, its status from one table.
+
+An error that nobody foresaw shows nothing but the request's id.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Flask, Response, g, json
+from werkzeug.exceptions import HTTPException
+
+from ca import canonical, errors
+from ca.entry import RefuseEntry
+from ca.errors import JitSshError
+
+_log = logging.getLogger("jit-ssh")
+
+STATUS: Final[dict[type[JitSshError], HTTPStatus]] = {
+    errors.Malformed: HTTPStatus.BAD_REQUEST,
+    errors.BadSignature: HTTPStatus.UNAUTHORIZED,
+    errors.UnknownSigner: HTTPStatus.UNAUTHORIZED,
+    errors.RevokedKey: HTTPStatus.UNAUTHORIZED,
+    errors.NotTouched: HTTPStatus.UNAUTHORIZED,
+    errors.WrongAudience: HTTPStatus.UNAUTHORIZED,
+    errors.Stale: HTTPStatus.UNAUTHORIZED,
+    errors.Replayed: HTTPStatus.CONFLICT,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.ClockWentBack: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.LogUnwritable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.LogDamaged: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SignerFailed: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.Misconfigured: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problem(status: HTTPStatus, code: str, detail: str, hint: str = "", **more: Any) -> Response:
+    """An `application/problem+json` answer; `more` are members beside RFC 9457's own."""
+    g.code, g.detail = code, detail
+    members = {
+        "type": f"urn:jit-ssh:problem:{code}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "hint": hint,
+        "code": code,
+        "instance": f"urn:uuid:{g.request_id}",
+    }
+    answer = Response(json.dumps(members | more), status, mimetype="application/problem+json")
+    if status is HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = "JIT-SSH"
+    return answer
+
+
+def refusal(entry: RefuseEntry) -> Response:
+    """A refused request with the decision's own reasons, and the entry that records it."""
+    hint = "jit-ssh roles shows what you can have"
+    reasons = {"findings": canonical.plain(entry.findings), "ways": canonical.plain(entry.ways)}
+    return problem(HTTPStatus.FORBIDDEN, entry.code, entry.message, hint, role=entry.role, entry=entry.index, **reasons)
+
+
+def register(app: Flask) -> None:
+    """Turns every error of a view into a problem."""
+    app.register_error_handler(JitSshError, _ours)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unknown)
+
+
+def _ours(error: JitSshError) -> Response:
+    return problem(STATUS[type(error)], error.code, error.message, error.hint)
+
+
+def _http(error: HTTPException) -> Response:
+    status = HTTPStatus(error.code or 500)
+    return problem(status, status.name.lower().replace("_", "-"), status.description or status.phrase)
+
+
+def _unknown(error: Exception) -> Response:
+    _log.error("internal error", exc_info=error, extra={"members": {"request_id": g.request_id}})
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The CA failed inside; its log has the request's id")
