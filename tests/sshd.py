@@ -90,7 +90,7 @@ def install_host(
     # Another user may be unable to enter the directory of the checkout, so they get the text of the program.
     program = [str(INSTALL_HOST)] if user is None else ["-c", INSTALL_HOST.read_text(), "install-host"]
     command = [shell, *program, "--prefix", str(prefix), *arguments]
-    groups = None if user is None else []
+    groups: list[int] | None = None if user is None else []
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=PATIENCE * 2, user=user, group=user, extra_groups=groups
     )

@@ -244,6 +244,17 @@ def test_a_file_whose_mode_was_changed_is_written_again(place: Place) -> None:
     assert stat.S_IMODE(principals.stat().st_mode) == 0o644
 
 
+def test_a_strict_umask_does_not_hide_the_files_from_the_accounts(place: Place) -> None:
+    before = os.umask(0o077)
+    try:
+        install(place)
+    finally:
+        os.umask(before)
+    modes = {stat.filemode(path.stat().st_mode) for path in (place.prefix / "jit-ssh").rglob("*")}
+    assert modes == {"drwxr-xr-x", "-rw-r--r--"}
+    assert stat.filemode((place.prefix / "jit-ssh").stat().st_mode) == "drwxr-xr-x"
+
+
 def test_a_dry_run_says_what_would_change_and_changes_nothing(place: Place) -> None:
     before = everything(place.prefix)
     ran = install_host(place.prefix, *usual(place), "--dry-run")
@@ -346,6 +357,20 @@ def test_a_later_run_that_fails_leaves_every_file_as_it_was(place: Place, does: 
     sshd = sshd_that(place, does, when=f"[ ! -e {place.prefix}/{DROP_IN} ]")
     assert install_host(place.prefix, "--uninstall", "--sshd", sshd).returncode == 1
     assert everything(place.prefix) == before
+
+
+def test_a_killed_run_keeps_its_backups_and_is_noticed(place: Place) -> None:
+    install(place)
+    principals = place.prefix / f"jit-ssh/principals/{ME}"
+    before = principals.read_bytes()
+    sshd = sshd_that(place, "kill -KILL $PPID; exit 0", when=f"grep -q db-prod {principals}")
+    assert install_host(place.prefix, *usual(place, group="db-prod"), "--sshd", sshd).returncode == -9
+    work = place.prefix / ".jit-ssh-install"
+    assert (work / "old/jit-ssh/principals" / ME).read_bytes() == before
+    assert f"{work} could not be made" in refused(place, *usual(place))
+    shutil.rmtree(work)
+    install(place)
+    assert principals.read_bytes() == before
 
 
 def test_a_configuration_that_is_already_bad_is_not_made_ours(place: Place) -> None:
