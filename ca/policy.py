@@ -11,7 +11,7 @@ from typing import Final
 
 from ca import names
 from ca.certificate import PERMITS
-from ca.conditions import Facts
+from ca.conditions import Facts, listed
 from ca.entry import Finding, Privilege, Way
 from ca.fields import MAX_DURATION, duration_text, suggestion
 from ca.roles import Allow, Deny, Person, Policy, Role
@@ -212,7 +212,7 @@ def _denials(policy: Policy, role: Role, person: Person, facts: Facts) -> tuple[
 def _allow_way(at: int, block: Allow, person: Person, facts: Facts) -> Way:
     findings = block.findings(facts, person.groups)
     if block.approvals is not None:
-        wanted = " and ".join(f"{approval.count} of {approval.group}" for approval in block.approvals)
+        wanted = listed(tuple(f"{approval.count} of {approval.group}" for approval in block.approvals))
         findings += (Finding("approvals", SENTENCES["approvals"].format(wanted), NEEDS_APPROVAL, holds=False),)
     return Way(f"allow {at}", findings)
 

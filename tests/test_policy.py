@@ -1,0 +1,499 @@
+"""The decision: who gets what, for how long, and what a denial says."""
+
+import copy
+import dataclasses
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import get_args
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ca import canonical, certificate, policy
+from ca.conditions import Condition, Conditions, Facts, Hours
+from ca.entry import LARGEST, Privilege
+from ca.policy import NEEDS_APPROVAL, SENTENCES, Decision, Denied, Granted, evaluate, outlook, principals
+from ca.roles import Permit, Policy, load
+from tests.policies import FOR_SRE, GUARDRAILS, HEAD, NOON, PEOPLE, facts
+from tests.policies import policy as written
+from tests.test_roles import starter
+
+ALLOW_SRE = '[[allow]]\ngroups = ["sre"]\n'
+
+
+def ask(
+    loaded: Policy, role: str = "web", duration: int | None = None, reason: str = "", by: Facts | None = None
+) -> Decision:
+    return evaluate(loaded, role, duration, reason, by or facts())
+
+
+def granted(decision: Decision) -> Granted:
+    assert isinstance(decision, Granted), decision
+    return decision
+
+
+def denied(decision: Decision) -> Denied:
+    assert isinstance(decision, Denied), decision
+    return decision
+
+
+# ---------------------------------------------------------------- who may
+
+
+def test_a_member_of_the_group_is_granted_and_others_are_not() -> None:
+    loaded = written(web=FOR_SRE)
+    got = granted(ask(loaded))
+    assert (got.person, got.role) == ("ana", "web")
+    assert got.privilege == Privilege(principals=("root@web-prod",), duration=1800, permit=("pty",))
+    for person in ("cleo", "dora"):
+        denied(ask(loaded, by=facts(person)))
+
+
+def test_somebody_who_is_not_in_the_policy_gets_nothing_and_learns_nothing() -> None:
+    loaded = written(web=FOR_SRE)
+    stranger = facts("eve")
+    assert denied(ask(loaded, "web", by=stranger)).findings == denied(ask(loaded, "nothing", by=stranger)).findings
+    assert denied(ask(loaded, by=stranger)).ways == ()
+    assert outlook(loaded, stranger) == ()
+
+
+def test_a_role_that_does_not_exist_is_denied_like_any_other() -> None:
+    refused = denied(ask(written(web=FOR_SRE), "wbe"))
+    assert (refused.role, refused.findings[0].condition, refused.ways) == ("wbe", "role", ())
+    assert refused.message == (
+        "wbe is not granted: it needs that the role exists, but there is none of this name (did you mean 'web'?)"
+    )
+
+
+def test_all_conditions_of_a_block_have_to_hold() -> None:
+    loaded = written(web=HEAD + ALLOW_SRE + 'people = ["ana", "cleo"]\nhardware_key = true\nnetworks = ["203.0.113.0/24"]\n')
+    for person, touched, address in product(("ana", "ben", "cleo"), (True, False), ("203.0.113.9", "198.51.100.1", None)):
+        decision = ask(loaded, by=facts(person, address, touched))
+        assert isinstance(decision, Granted) == ((person, touched, address) == ("ana", True, "203.0.113.9"))
+
+
+def test_conditions_are_never_put_together_from_several_blocks() -> None:
+    loaded = written(web=HEAD + ALLOW_SRE + "hardware_key = true\n" + '[[allow]]\ngroups = ["sre-leads"]\npeople = ["ana"]\n')
+    denied(ask(loaded, by=facts(hardware_key=False)))
+    assert granted(ask(loaded, by=facts(hardware_key=True))).ways[0].rule == "allow 1"
+
+
+def test_one_group_of_the_list_is_enough() -> None:
+    loaded = written(web=HEAD + '[[allow]]\ngroups = ["security", "sre-leads"]\n')
+    granted(ask(loaded, by=facts("ben")))
+    granted(ask(loaded, by=facts("cleo")))
+    denied(ask(loaded, by=facts("ana")))
+
+
+def test_a_persons_own_account_is_in_the_principals() -> None:
+    loaded = written(dev=FOR_SRE.replace('"root@web-prod"', '"{person}@dev", "root@web-prod"'))
+    assert granted(ask(loaded, "dev", by=facts("ben"))).privilege.principals == ("ben@dev", "root@web-prod")
+    assert principals(loaded.roles["dev"], "ana") == ("ana@dev", "root@web-prod")
+
+
+# --------------------------------------------------------------------- deny
+
+
+DENY = '[[deny]]\ngroups = ["sre-leads"]\nmessage = "Leads use their own role"\n'
+
+
+def test_a_matching_deny_wins_over_every_allow() -> None:
+    loaded = written(web=FOR_SRE + DENY)
+    refused = denied(ask(loaded, by=facts("ben")))
+    assert [way.rule for way in refused.ways] == ["deny 1"]
+    assert refused.message == "web is denied: Leads use their own role"
+    granted(ask(loaded, by=facts("ana")))
+
+
+def test_a_guardrail_holds_for_every_role_or_for_those_it_names() -> None:
+    everywhere = written({"guardrails.toml": GUARDRAILS + DENY}, web=FOR_SRE, other=FOR_SRE)
+    named = written({"guardrails.toml": GUARDRAILS + DENY + 'roles = ["other"]\n'}, web=FOR_SRE, other=FOR_SRE)
+    ben = facts("ben")
+    assert [isinstance(ask(everywhere, role, by=ben), Granted) for role in ("web", "other")] == [False, False]
+    assert [isinstance(ask(named, role, by=ben), Granted) for role in ("web", "other")] == [True, False]
+    assert denied(ask(everywhere, by=ben)).ways[0].rule == "guardrails deny 1"
+
+
+def test_a_deny_without_conditions_freezes() -> None:
+    loaded = written({"guardrails.toml": GUARDRAILS + '[[deny]]\nmessage = "Frozen"\n'}, web=FOR_SRE)
+    assert denied(ask(loaded)).message == "web is denied: Frozen"
+
+
+def test_a_deny_can_ask_for_a_security_key() -> None:
+    loaded = written(web=FOR_SRE + '[[deny]]\nhardware_key = false\nmessage = "Use your security key"\n')
+    denied(ask(loaded, by=facts(hardware_key=False)))
+    granted(ask(loaded, by=facts(hardware_key=True)))
+
+
+@pytest.mark.parametrize("address", [None, "", "unix:", "fe80::1%eth0", "203.0.113.9, 10.0.0.1", "203.0.113.9\n"])
+def test_an_unknown_address_opens_no_door(address: str | None) -> None:
+    unknown, networks = facts(address=address), 'networks = ["0.0.0.0/0", "::/0"]\n'
+    for_known = written(web=FOR_SRE + networks)
+    refused = denied(ask(for_known, by=unknown))
+    assert [finding.holds for finding in refused.ways[0].findings] == [True, None]
+    assert refused.message.endswith("but the address it comes from is not known")
+    granted(ask(for_known))
+    not_from = written(web=FOR_SRE + "[[deny]]\n" + networks.replace("0.0.0.0/0", "198.51.100.0/24").replace(', "::/0"', "")
+                       + 'message = "Not from there"\n')
+    assert denied(ask(not_from, by=unknown)).message == "web is denied: Not from there"
+    granted(ask(not_from))
+
+
+@given(st.sampled_from(["ana", "ben", "cleo", "dora"]), st.booleans(), st.sampled_from([None, "203.0.113.9", "2001:db8::1"]))
+def test_a_deny_never_turns_a_denial_into_a_grant(person: str, touched: bool, address: str | None) -> None:
+    asked = facts(person, address, touched)
+    rules = HEAD + ALLOW_SRE + "hardware_key = true\n" + '[[allow]]\ngroups = ["security"]\nnetworks = ["203.0.113.0/24"]\n'
+    if isinstance(ask(written(web=rules), by=asked), Denied):
+        denied(ask(written(web=rules + DENY), by=asked))
+
+
+# ------------------------------------------------------------------ duration
+
+
+def test_the_duration_is_the_one_asked_for_or_the_default() -> None:
+    loaded = written(web=FOR_SRE)
+    assert granted(ask(loaded)).privilege.duration == 1800
+    assert granted(ask(loaded, duration=1)).privilege.duration == 1
+    assert granted(ask(loaded, duration=3600)).privilege.duration == 3600
+
+
+@pytest.mark.parametrize("duration", [0, -1, 3601, 86400, 86401, 2**63, pytest.param(10**5000, id="giant")])
+def test_a_duration_out_of_range_is_denied_and_not_cut(duration: int) -> None:
+    refused = denied(ask(written(web=FOR_SRE), duration=duration))
+    assert refused.findings[0].condition == "duration"
+    assert "the duration is between 1s and the role's maximum of 1h" in refused.message
+
+
+# -------------------------------------------------------------------- reason
+
+WITH_REASON = 'reason = { pattern = "^INC-[0-9]+", message = "Start with INC-1234" }\n' + FOR_SRE
+
+
+def test_a_reason_has_to_look_as_the_role_wants() -> None:
+    loaded = written(web=WITH_REASON)
+    granted(ask(loaded, reason="INC-12 disk full"))
+    for reason in ("", "disk full", "see INC-12", "inc-12", "INC-", "INC-١٢"):
+        refused = denied(ask(loaded, reason=reason))
+        assert "Start with INC-1234" in refused.message
+        assert refused.ways[0].unmet == 0
+
+
+def test_a_pattern_is_matched_from_the_beginning_even_without_an_anchor() -> None:
+    loaded = written(web=WITH_REASON.replace("^INC", "INC"))
+    granted(ask(loaded, reason="INC-1"))
+    denied(ask(loaded, reason="no INC-1"))
+
+
+def test_a_role_without_a_pattern_takes_any_reason_or_none() -> None:
+    loaded = written(web=FOR_SRE)
+    granted(ask(loaded, reason=""))
+    granted(ask(loaded, reason="just so – naïve ✓"))
+
+
+@pytest.mark.parametrize("reason", ["a" * 501, "a\nb", "a\x00", "\x1b[2J", "a\u202eb", "a\u200bb", "\x9b31m", "\ud800"])
+def test_a_reason_is_short_and_can_be_shown(reason: str) -> None:
+    refused = denied(ask(written(web=FOR_SRE), reason=reason))
+    assert reason not in repr(refused)
+    granted(ask(written(web=FOR_SRE), reason="a" * 500))
+
+
+# ------------------------------------------------------------ the privilege
+
+
+def test_a_role_restricts_what_its_certificates_can_do() -> None:
+    restricted = written(web='force_command = "uptime"\npermit = []\n' + FOR_SRE)
+    assert granted(ask(restricted)).privilege == Privilege(
+        principals=("root@web-prod",), duration=1800, force_command="uptime", permit=()
+    )
+
+
+def test_every_permit_is_one_that_a_certificate_has() -> None:
+    every = ", ".join(f'"{name}"' for name in reversed(get_args(Permit)))
+    assert granted(ask(written(web=f"permit = [{every}]\n" + FOR_SRE))).privilege.permit == certificate.PERMITS
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [("203.0.113.9", "203.0.113.9/32"), ("2001:DB8::1", "2001:db8::1/128"), ("::ffff:203.0.113.9", "203.0.113.9/32")],
+)
+def test_a_pinned_certificate_is_bound_to_the_one_address(address: str, source: str) -> None:
+    pinned = written(web="pin_source_address = true\n" + FOR_SRE)
+    assert granted(ask(pinned, by=facts(address=address))).privilege.source_address == source
+    assert granted(ask(written(web=FOR_SRE), by=facts(address=address))).privilege.source_address is None
+
+
+@pytest.mark.parametrize("address", [None, "fe80::1%eth0", "nonsense"])
+def test_a_pinned_certificate_needs_an_address_to_be_bound_to(address: str | None) -> None:
+    pinned = written(web="pin_source_address = true\n" + FOR_SRE)
+    assert denied(ask(pinned, by=facts(address=address))).findings[0].condition == "pin_source_address"
+
+
+# --------------------------------------------------------------------- hours
+
+
+def hours(start: str, end: str, zone: str = "Europe/Berlin", days: str = "") -> Policy:
+    listed = f"days = [{days}], " if days else ""
+    window = f'hours = {{ {listed}from = "{start}", to = "{end}", zone = "{zone}" }}\n'
+    return written(web=HEAD.replace('"1h"', '"24h"') + ALLOW_SRE + window)
+
+
+def at(text: str, zone: str = "Europe/Berlin", fold: int = 0) -> Facts:
+    return facts(now=datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold))
+
+
+@pytest.mark.parametrize(
+    ("moment", "open_"),
+    [("08:59:59", False), ("09:00:00", True), ("16:59:59", True), ("17:00:00", False), ("00:00:00", False)],
+)
+def test_hours_begin_with_their_first_minute_and_end_before_their_last(moment: str, open_: bool) -> None:
+    assert isinstance(ask(hours("09:00", "17:00"), by=at(f"2027-03-02T{moment}")), Granted) == open_
+
+
+def test_hours_are_those_of_their_zone() -> None:
+    evening = facts(now=datetime(2027, 7, 1, 7, 30, tzinfo=UTC))
+    granted(ask(hours("09:00", "17:00", "Europe/Berlin"), by=evening))
+    denied(ask(hours("09:00", "17:00", "UTC"), by=evening))
+
+
+def test_hours_are_of_their_days() -> None:
+    tuesdays = hours("09:00", "17:00", days='"tue"')
+    granted(ask(tuesdays, by=at("2027-03-02T10:00")))
+    denied(ask(tuesdays, by=at("2027-03-03T10:00")))
+
+
+@pytest.mark.parametrize(
+    ("moment", "open_"),
+    [
+        ("2027-03-01T23:00", False),  # Monday
+        ("2027-03-02T05:00", False),
+        ("2027-03-02T22:00", True),   # Tuesday
+        ("2027-03-03T05:59", True),
+        ("2027-03-03T06:00", False),
+        ("2027-03-03T23:00", False),
+        ("2027-03-07T23:00", True),   # Sunday, into Monday
+        ("2027-03-08T05:00", True),
+    ],
+)
+def test_hours_over_midnight_belong_to_the_day_they_begin_on(moment: str, open_: bool) -> None:
+    assert isinstance(ask(hours("22:00", "06:00", days='"tue", "sun"'), by=at(moment)), Granted) == open_
+
+
+def test_the_last_minute_of_a_window_does_not_buy_another_term() -> None:
+    loaded = hours("09:00", "17:00")
+    got = granted(ask(loaded, duration=3600, by=at("2027-03-02T16:59:30.5")))
+    assert got.privilege.duration == 30
+    assert got.findings[-1].condition == "window"
+    assert got.findings[-1].observed == "it ends at 16:00 UTC, after 30 of 3600 seconds"
+    whole = granted(ask(loaded, duration=3600, by=at("2027-03-02T16:00")))
+    assert whole.privilege.duration == 3600
+    assert whole.findings[-1].condition != "window"
+
+
+def test_adjoining_windows_are_one() -> None:
+    loaded = hours("00:00", "24:00", days='"tue", "wed"')
+    assert granted(ask(loaded, duration=7200, by=at("2027-03-02T23:30"))).privilege.duration == 7200
+    assert granted(ask(loaded, duration=7200, by=at("2027-03-03T23:30"))).privilege.duration == 1800
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "now", "fold", "lasts"),
+    [
+        ("00:00", "06:00", "2027-03-28T01:00", 0, 4 * 60),    # spring: 02:00 is 03:00, the night is an hour shorter
+        ("00:00", "06:00", "2027-10-31T01:00", 0, 6 * 60),    # autumn: 03:00 is 02:00 again, an hour longer
+        ("01:00", "02:30", "2027-03-28T01:30", 0, 30),        # ends when the clock jumps over its end
+        ("01:00", "02:30", "2027-10-31T01:30", 0, 60),        # the first 02:30 ends it …
+        ("01:00", "02:30", "2027-10-31T02:10", 1, 20),        # … and it is open when the clock shows 02:10 again
+        ("02:45", "03:30", "2027-10-31T02:50", 0, 10),        # the clock goes back out of the window
+    ],
+)
+def test_hours_are_what_the_wall_clock_shows_through_summer_time(start: str, end: str, now: str, fold: int, lasts: int) -> None:
+    got = granted(ask(hours(start, end), duration=86400, by=at(now, fold=fold)))
+    assert got.privilege.duration == lasts * 60
+
+
+@given(
+    st.integers(0, 1439), st.integers(1, 1440), st.integers(0, 366 * 1440),
+    st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Chatham", "UTC"]),
+    st.sets(st.sampled_from(["mon", "tue", "wed", "thu", "fri", "sat", "sun"]), min_size=1),
+)
+def test_a_window_ends_at_the_first_minute_outside_it(begin: int, end: int, minute: int, zone: str, days: set[str]) -> None:
+    if begin == end:
+        return
+    clock = [f"{value // 60:02}:{value % 60:02}" for value in (begin, end)]
+    window = Hours.model_validate({"from": clock[0], "to": clock[1], "zone": zone, "days": sorted(days)})
+    start = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, seconds=7)
+
+    def inside(moment: datetime) -> bool:
+        return window.observe(facts(now=moment), ())[0] is True
+
+    if not inside(start):
+        return
+    latest = start + timedelta(hours=4)
+    minutes = (start.replace(second=0) + timedelta(minutes=after) for after in range(1, 241))
+    assert window.holds_until(start, latest) == next((each for each in minutes if not inside(each)), latest)
+
+
+def test_of_several_open_rules_the_longest_decides_and_the_first_of_equals() -> None:
+    window = 'hours = { from = "09:00", to = "12:30", zone = "UTC" }\n'
+    both = written(web=HEAD + ALLOW_SRE + window + ALLOW_SRE)
+    got = granted(ask(both, duration=3600))
+    assert (got.privilege.duration, [way.rule for way in got.ways]) == (3600, ["allow 2", "allow 1"])
+    assert granted(ask(both, duration=1800)).ways[0].rule == "allow 1"
+
+
+def test_facts_have_a_time_zone() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        facts(now=NOON.replace(tzinfo=None))
+
+
+# ----------------------------------------------------------------- approvals
+
+BY_APPROVAL = ALLOW_SRE + 'approvals = [{ from = "sre-leads", count = 1 }, { from = "security", count = 2 }]\n'
+
+
+def test_a_rule_that_wants_approvals_grants_nothing_yet() -> None:
+    refused = denied(ask(written(web=HEAD + BY_APPROVAL)))
+    assert refused.needs_approval
+    assert refused.message == f"web {NEEDS_APPROVAL}"
+    assert refused.findings[0].observed == NEEDS_APPROVAL
+    assert refused.findings[0].sentence == "the request is approved by 1 of sre-leads, 2 of security"
+
+
+def test_a_rule_without_approvals_decides_before_one_with() -> None:
+    loaded = written(web=HEAD + BY_APPROVAL + ALLOW_SRE + "hardware_key = true\n")
+    assert granted(ask(loaded, by=facts(hardware_key=True))).ways[0].rule == "allow 2"
+    assert denied(ask(loaded)).needs_approval
+
+
+def test_approvals_do_not_help_somebody_who_is_not_eligible() -> None:
+    refused = denied(ask(written(web=HEAD + BY_APPROVAL), by=facts("cleo")))
+    assert not refused.needs_approval
+    assert NEEDS_APPROVAL not in refused.message
+
+
+def test_whoever_lacks_a_reason_as_well_as_approval_is_told_of_the_reason() -> None:
+    loaded = written(web=WITH_REASON.replace(ALLOW_SRE, BY_APPROVAL))
+    assert "Start with INC-1234" in denied(ask(loaded)).message
+    assert not denied(ask(loaded)).needs_approval
+    assert denied(ask(loaded, reason="INC-1")).needs_approval
+
+
+# ---------------------------------------------------------- what is answered
+
+
+def test_a_denial_shows_the_nearest_miss_first() -> None:
+    far = '[[allow]]\ngroups = ["security"]\nhardware_key = true\nnetworks = ["198.51.100.0/24"]\n'
+    near = ALLOW_SRE + "hardware_key = true\n"
+    refused = denied(ask(written(web=HEAD + far + near)))
+    assert [(way.rule, way.unmet) for way in refused.ways] == [("allow 2", 1), ("allow 1", 3)]
+    assert refused.message == (
+        "web is not granted: it needs that the request is signed with a security key, but it is signed with an ordinary key"
+    )
+
+
+def test_the_outlook_has_every_role_and_leaves_the_reason_aside() -> None:
+    loaded = written(
+        nobody=HEAD + '[[allow]]\ngroups = ["security"]\n', approve=HEAD + BY_APPROVAL, web=WITH_REASON, also=FOR_SRE
+    )
+    seen = outlook(loaded, facts())
+    assert [role.name for role, _ in seen] == ["also", "web", "approve", "nobody"]
+    assert [type(decision) for _, decision in seen] == [Granted, Granted, Denied, Denied]
+    assert [role.name for role, decision in seen if isinstance(decision, Denied) and decision.needs_approval] == ["approve"]
+
+
+def test_the_starter_policy_serves_an_engineer_at_once() -> None:
+    files = starter()
+    people = PEOPLE.partition("[people.ana]")[2].replace('["sre"]', '["engineers", "sre", "security"]', 1).partition("[people")
+    files["people.toml"] += b"\n[people.ana]" + people[0].encode()
+    loaded = load(files)
+    assert granted(ask(loaded, "dev")).privilege.principals == ("ana@dev",)
+    assert loaded.roles["dev"].default
+    assert granted(ask(loaded, "web-logs")).privilege.force_command
+    assert denied(ask(loaded, "web-admin", reason="INC-1 disk full")).needs_approval
+    assert granted(ask(loaded, "web-admin", reason="INC-1 disk full", by=facts(hardware_key=True))).privilege.source_address
+    denied(ask(loaded, "web-vendor", reason="CHG-1"))
+
+
+@pytest.mark.parametrize("seal", [None, object(), True])
+def test_nobody_else_makes_a_granted(seal: object) -> None:
+    privilege = Privilege(principals=("root@web-prod",), duration=60)
+    with pytest.raises(TypeError, match="from nowhere else"):
+        Granted("ana", "web", privilege, (), (), seal=seal)
+    got = granted(ask(written(web=FOR_SRE)))
+    with pytest.raises((TypeError, ValueError)):
+        dataclasses.replace(got, role="other")  # type: ignore[call-arg]  # that is the point
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        got.role = "other"  # type: ignore[misc]  # that is the point
+    assert copy.copy(got) == got
+
+
+def test_a_granted_has_no_other_kinds() -> None:
+    with pytest.raises(TypeError, match="one kind"):
+        type("Forged", (Granted,), {"__post_init__": lambda *_: None})
+
+
+def wordy_blocks(kind: str) -> str:
+    groups = json.dumps(LONG_GROUPS)
+    networks = ", ".join(f'"2001:db8:1111:2222:3333:4444:5555:{number}/128"' for number in range(1000, 1050))
+    block = f'[[{kind}]]\ngroups = {groups}\nnetworks = [{networks}]\npeople = ["ana", "ben", "cleo"]\n'
+    ending = f'message = "{"🔥" * 300}"\n' if kind == "deny" else 'approvals = [{ from = "sre", count = 1 }]\n'
+    window = 'hours = { from = "00:00", to = "23:MM", zone = "America/Argentina/ComodRivadavia" }\n'
+    return "".join(block + window.replace("MM", str(minute)) + ending for minute in range(10, 60))
+
+
+LONG_GROUPS = [f"{'g' * 60}{number}" for number in range(10, 60)]
+
+
+@pytest.mark.parametrize("kind", ["allow", "deny"])
+def test_the_wordiest_decision_fits_in_an_entry(kind: str) -> None:
+    defined = "".join(f'{name} = "x"\n' for name in LONG_GROUPS)
+    people = PEOPLE.replace('sre = "', f'{defined}sre = "').replace('groups = ["sre"]', f"groups = {json.dumps(LONG_GROUPS)}")
+    loaded = written({"people.toml": people}, web=FOR_SRE + wordy_blocks(kind))
+    refused = denied(ask(loaded, by=facts(address=None)))
+    assert len(refused.ways) == 12
+    assert len(canonical.encode(refused)) < LARGEST - 16_384  # the rest is for the statement and its signatures
+
+
+def test_a_decision_takes_less_than_a_millisecond() -> None:
+    window = 'hours = { from = "09:00", to = "17:00", zone = "Europe/Berlin" }\n'
+    loaded = written(web=WITH_REASON.replace('"1h"', '"8h"') + window)
+
+    def once() -> float:
+        begun = time.perf_counter()
+        granted(ask(loaded, reason="INC-1", duration=4 * 3600))
+        return time.perf_counter() - begun
+
+    assert min(once() for _ in range(50)) < 0.001
+
+
+# -------------------------------------------------------------- documentation
+
+
+def conditions() -> dict[str, type[Condition]]:
+    return {name: get_args(field.annotation)[0] for name, field in Conditions.model_fields.items()}
+
+
+def test_the_manual_has_every_condition_and_every_sentence() -> None:
+    manual = (Path(policy.__file__).parent / "POLICY.md").read_text()
+    for name, condition in conditions().items():
+        assert f"### {name}\n" in manual
+        assert f'"{condition.sentence}"' in manual
+    for finding, sentence in SENTENCES.items():
+        assert f"| `{finding}` | {sentence} |" in manual
+    assert NEEDS_APPROVAL in manual
+
+
+def test_every_finding_speaks_a_sentence_of_the_vocabulary() -> None:
+    sentences = [condition.sentence for condition in conditions().values()] + list(SENTENCES.values())
+    beginnings = tuple(sentence.partition("{}")[0] for sentence in sentences)
+    every = ALLOW_SRE + 'people = ["ana"]\nhardware_key = true\nnetworks = ["10.0.0.0/8"]\n'
+    every += 'hours = { from = "09:00", to = "17:00", zone = "UTC" }\napprovals = [{ from = "sre", count = 1 }]\n'
+    refused = denied(ask(written(web="pin_source_address = true\n" + HEAD + every)))
+    findings = [*refused.findings, *(finding for way in refused.ways for finding in way.findings)]
+    assert {finding.condition for finding in findings} == {*conditions(), "duration", "reason", "pin_source_address", "approvals"}
+    assert all(finding.sentence.startswith(beginnings) and finding.observed for finding in findings)
