@@ -1,0 +1,41 @@
+"""Writing files in a person's home directory: a reader sees the whole old content or the whole new one, never a part."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replaces the file, durably. A crash leaves the old file, and perhaps a stray one whose name begins with a dot."""
+    descriptor, stray = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        Path(stray).replace(path)
+    except BaseException:
+        Path(stray).unlink(missing_ok=True)
+        raise
+
+
+def make_private_directory(path: Path) -> None:
+    """The directory and those above it, for their owner alone where they are new."""
+    for directory in reversed((path, *path.parents)):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    path.chmod(0o700)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps other jit-ssh processes out of the directory until the block ends, or this process does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

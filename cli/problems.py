@@ -1,0 +1,33 @@
+"""What can go wrong between this machine and a CA, in addition to `ca.errors`. `cli.main` gives each its exit code."""
+
+from ca.entry import Way
+from ca.errors import JitSshError
+
+
+class Unreachable(JitSshError):
+    """The CA did not answer, or something else did."""
+
+    code = "ca-unreachable"
+
+
+class AnswerLost(Unreachable):
+    """The CA may have received the request, but its answer did not arrive."""
+
+    code = "answer-lost"
+
+
+class Denied(JitSshError):
+    """The CA considered the request and said no; `ways` are those it considered, `entry` is the refusal's index in the log."""
+
+    code = "denied"
+
+    def __init__(self, message: str, hint: str = "", ways: tuple[Way, ...] = (), entry: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.ways = ways
+        self.entry = entry
+
+
+class WrongCertificate(JitSshError):
+    """The CA issued something else than it was asked for: nothing of it was installed."""
+
+    code = "wrong-certificate"

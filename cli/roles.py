@@ -1,0 +1,66 @@
+"""`jit-ssh roles`: what this person can have, at once or with approval, and why the rest is not for them."""
+
+import time
+from dataclasses import replace
+from typing import Final
+
+import click
+
+from cli import output, profile, signing
+from cli.answers import Role, Roles
+from cli.client import Address, Client
+from cli.profile import Directory, Profile
+
+_WORDS: Final = {"granted": "yours at once", "approval": "needs approval", "denied": "not for you"}
+
+
+def client_of(found: Profile) -> Client:
+    """The CA of this profile, asked with its key."""
+    return Client(Address.parse(found.url), found.origin, lambda message: signing.sign(found.key, message))
+
+
+def read_roles(directory: Directory, found: Profile) -> Roles:
+    """The roles as they stand at this moment; their names are kept for completion."""
+    answer = Roles.parse(client_of(found).read("/v1/roles"))
+    names = tuple(role.role for role in answer.roles)
+    if names != found.roles:
+        replace(found, roles=names).save(directory)
+    return answer
+
+
+def introduced(answer: Roles) -> str:
+    """The person, with their groups."""
+    return f"{answer.person} ({', '.join(answer.groups) or 'in no group'}){', an auditor' if answer.auditor else ''}"
+
+
+@click.command(epilog="Examples:\n\n\b\n  jit-ssh roles\n  jit-ssh roles --json")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def roles(as_json: bool) -> None:
+    """List every role: whether it is yours at once, needs approval or is not for you and why, and what it gives."""
+    directory = Directory.of_home()
+    answer = read_roles(directory, profile.load(directory))
+    if as_json:
+        output.result_json(answer)
+        return
+    output.talk(f"You are {introduced(answer)}")
+    for role in sorted(answer.roles, key=lambda role: (list(_WORDS).index(role.outcome), role.role)):
+        _tell(role)
+
+
+def _tell(role: Role) -> None:
+    output.result(f"{role.role}: {_WORDS[role.outcome]}{', a default' if role.default else ''}")
+    until = f", until {output.moment(role.until, int(time.time()))} at most" if role.until is not None else ""
+    output.fields(
+        {
+            "  about": role.about,
+            "  accounts": "; ".join(str(account) for account in role.accounts),
+            "  for": f"{output.duration(role.default_duration)}, at most {output.duration(role.max_duration)}{until}",
+            "  reason": role.reason_message or "",
+            "  permits": ", ".join(role.permit),
+            "  runs only": role.force_command or "",
+            "  owner": role.owner,
+        }
+    )
+    if role.outcome != "granted":
+        for line in output.ways_lines(role.ways):
+            output.result(f"  {line}")

@@ -1,0 +1,35 @@
+"""`jit-ssh status`: what this machine holds, from local files and the agent alone, fast enough for a prompt."""
+
+import time
+
+import click
+
+from cli import held as holding
+from cli import output
+from cli.profile import Directory
+
+
+@click.command(epilog="Examples:\n\n\b\n  jit-ssh status\n  PS1='$(jit-ssh status --quiet && echo \"[jit] \")'\"$PS1\"")
+@click.option("--quiet", is_flag=True, help="Print nothing; only the exit code tells.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+def status(ctx: click.Context, quiet: bool, as_json: bool) -> None:
+    """Show the certificates that you hold and the time they have left, without asking the CA.
+
+    Exits with 0 when you hold one that ssh can use, with 1 when you hold none.
+    """
+    directory, now = Directory.of_home(), int(time.time())
+    current = [held for held in holding.of_this_machine(directory) if now < held.valid_before]
+    in_agent = holding.identities() if any(held.agent for held in current) else frozenset()
+    usable = {held.role for held in current if held.usable(directory, now, in_agent)}
+    if as_json:
+        output.result_json([holding.shown(directory, held) | {"usable": held.role in usable} for held in current])
+    elif not quiet:
+        for held in current:
+            lost = "" if held.role in usable else ", but its key is gone from the agent: log in again"
+            output.result(f"{held.role} until {output.moment(held.valid_before, now)}, serial {held.serial}{lost}")
+            for account in held.accounts:
+                output.result(f"  {account}")
+        if not current:
+            output.talk("You hold nothing. See what you can have: jit-ssh roles")
+    ctx.exit(0 if usable else 1)
