@@ -217,8 +217,9 @@ def load(files: Mapping[str, bytes]) -> Policy:
         loading.problems += _key_problems(people)
         loading.problems += _account_problems(people, roles)
     if people is None or hosts is None or guardrails is None or loading.problems:
+        count = len(loading.problems)
         raise Misconfigured(
-            f"the policy has {len(loading.problems)} problem{'s'[: len(loading.problems) != 1]}",
+            f"the policy has {count} problem{'' if count == 1 else 's'}",
             "Nothing of it was loaded; ca/POLICY.md describes every file and key",
             tuple(loading.problems),
         )
