@@ -15,12 +15,13 @@ from typing import Any, Final, TypeVar
 from ca import entry, roles
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
-from ca.errors import BadSignature, Malformed, Misconfigured, Replayed, SignerFailed
+from ca.errors import BadSignature, Malformed, Misconfigured, Replayed, SignerFailed, Stale
+from ca.keys import ed25519_key
 from ca.log import Log, Tail
 from ca.policy import Denied, Facts, Granted, evaluate
 from ca.roles import Policy
 from ca.signers.uri import Signer
-from ca.statement import RequestStatement
+from ca.statement import FRESH, RequestStatement
 from ca.trust import Trust
 from ca.verify import key_id
 from ca.wire import decode_base64, string
@@ -69,6 +70,7 @@ class CertificateAuthority:
         self.log = log
         self._signer = signer
         self._random = random
+        self._own = {"the CA's own": signer.public_key, "the log's own": ed25519_key(log.key.public_key)}
         self.trust = Trust(origin=log.key.name, ca_keys=(signer.public_key.line,), log_key=str(log.key))
         _check_genesis(log, self.trust)
         self.rules = self.adopt(files)
@@ -78,8 +80,9 @@ class CertificateAuthority:
     def adopt(self, files: Mapping[str, bytes]) -> Rules:
         """From now on these files decide: all of them, or `Misconfigured` with every problem and nothing changed."""
         policy = roles.load(files)
-        if owner := policy.owner_of(self._signer.public_key):
-            raise Misconfigured(f"people.toml gives the CA's own key to {owner.name}", "Remove it there")
+        for whose, key in self._own.items():
+            if owner := policy.owner_of(key):
+                raise Misconfigured(f"people.toml gives {whose} key to {owner.name}", "Remove it there")
         digests = {name: sha256(content).hexdigest() for name, content in files.items() if name.endswith(".toml")}
 
         def write(tail: Tail) -> Sequence[AnyEntry]:
@@ -117,6 +120,8 @@ class CertificateAuthority:
         if known is not None:
             return _again(asked, known, tail)
         rules, said = self.rules, asked.statement
+        if abs(tail.time // 1000 - said.time) > FRESH:  # it waited for the log: an entry that verifies as stale is not written
+            raise Stale(f"the statement became older than {FRESH} s while the log was busy", "Try again")
         now = datetime.fromtimestamp(tail.time / 1000, UTC)
         if problem := self._uncertifiable(asked, rules.policy):
             return [_record(RefuseEntry, asked, tail, rules, findings=(), ways=(), code="refused", message=problem)]
@@ -157,8 +162,9 @@ class CertificateAuthority:
         """Why nobody gets a certificate over the key that was sent, if so."""
         key = asked.statement.public_key
         owner = policy.owner_of(key)
-        if key == self._signer.public_key:
-            return "the key to certify is the CA's own"
+        for whose, own in self._own.items():
+            if key == own:
+                return f"the key to certify is {whose}"
         if policy.is_revoked(key):
             return f"the key to certify, {key.fingerprint}, is revoked"
         if owner is not None and owner.name != asked.person:

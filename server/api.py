@@ -110,7 +110,9 @@ class Door:
         return render_template("home.html", trust=self._ca.trust, url=request.url_root.rstrip("/"))
 
     def _reader(self, rules: Policy) -> Identified:
-        path = request.full_path if request.query_string else request.path
+        path = request.path
+        if request.query_string:  # as bytes: `full_path` fails on what is not UTF-8, and no statement names such a path
+            path += "?" + request.query_string.decode("latin-1")
         header, trust = request.headers.get("Authorization"), self._ca.trust
         who = identity.reader(header, path, rules, trust.origin, int(self._clock()))
         g.person = who.person
