@@ -5,7 +5,7 @@ sentences, messages) may hold anything; `cli.output` makes them printable.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
@@ -14,6 +14,7 @@ from ca.canonical import parse_object
 from ca.entry import Finding, Way
 from ca.errors import Malformed
 from ca.names import require
+from cli.accounts import Account
 
 T = TypeVar("T")
 OUTCOMES: Final = ("granted", "approval", "denied")
@@ -73,42 +74,10 @@ class Members:
         return Members(self._read(name, dict), f"{self._what}: {name}")
 
 
-@dataclass(frozen=True)
-class Account:
-    """An account on a group of hosts, and the patterns of the names under which ssh reaches them. Raises `Malformed`."""
-
-    account: str
-    group: str
-    hosts: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        require(names.ACCOUNT, self.account, "account")
-        require(names.GROUP, self.group, "host group")
-        for pattern in self.hosts:
-            require(names.HOST_PATTERN, pattern, "host pattern")
-
-    @property
-    def principal(self) -> str:
-        """How a certificate names it."""
-        return f"{self.account}@{self.group}"
-
-    @property
-    def example(self) -> str:
-        """A destination for `ssh`, made from the first pattern."""
-        host = re.sub(r"[*?]+", "1", self.hosts[0]) if self.hosts and self.hosts[0].strip("*?") else "HOST"
-        return f"{self.account}@{host}"
-
-    def __str__(self) -> str:
-        return f"{self.account} on {self.group} ({', '.join(self.hosts) or 'no host names known'})"
-
-    @classmethod
-    def read(cls, members: Members) -> Self:
-        """One of a list of accounts. Raises `Malformed`."""
-        return cls(members.text("account"), members.text("group"), members.texts("hosts"))
-
-
 def _accounts(members: Members) -> tuple[Account, ...]:
-    return tuple(Account.read(each) for each in members.each("accounts"))
+    return tuple(
+        Account(each.text("account"), each.text("group"), each.texts("hosts")) for each in members.each("accounts")
+    )
 
 
 def read_ways(members: Members) -> tuple[Way, ...]:
@@ -125,6 +94,15 @@ def read_ways(members: Members) -> tuple[Way, ...]:
 def _read_finding(found: Members) -> Finding:
     holds = "holds" in found and found.flag("holds")
     return Finding(found.text("condition"), found.text("sentence"), found.text("observed"), holds)
+
+
+def ways_lines(ways: Sequence[Way]) -> list[str]:
+    """Every way to a role and each of its findings, the nearest way (fewest conditions that do not hold) first."""
+    lines = []
+    for way in sorted(ways, key=lambda way: sum(not finding.holds for finding in way.findings)):
+        lines.append(f"  {way.rule}")
+        lines += [f"    {'✓' if found.holds else '✗'} {found.sentence}: {found.observed}" for found in way.findings]
+    return lines
 
 
 @dataclass(frozen=True)

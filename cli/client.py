@@ -20,7 +20,7 @@ from ca.errors import JitSshError, Malformed, Misconfigured
 from ca.keys import PublicKey
 from ca.sshsig import SshSig
 from ca.statement import ReadStatement, RequestStatement
-from cli.answers import Members, read_ways
+from cli.answers import Members, read_ways, ways_lines
 from cli.output import plain
 from cli.problems import AnswerLost, Denied, Unreachable
 
@@ -176,10 +176,10 @@ def _problem(address: Address, status: int, content: bytes, location: str | None
         problem = Members.parse(content)
         code, message = problem.text("code"), problem.text("detail")[:_LONGEST_TEXT]
         hint = problem.text("hint")[:_LONGEST_TEXT] if "hint" in problem else ""
-        ways = read_ways(problem) if "ways" in problem else ()
+        considered = ways_lines(read_ways(problem)) if "ways" in problem else ()
         entry = problem.integer("entry") if "entry" in problem else None
     except Malformed:
         return Unreachable(f"{address.url} answered {status}, and not as a CA does", "Is this the address of the CA?")
     if code == Denied.code or entry is not None:
-        return Denied(message, hint, ways, entry)
+        return Denied(message, hint, considered, entry)
     return _KINDS.get(code, Unreachable)(message, hint)

@@ -5,7 +5,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from ca.errors import JitSshError
 from cli import profile
-from cli.profile import Directory
+from cli.directory import Directory
 
 
 def complete_role(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

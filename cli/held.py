@@ -14,8 +14,8 @@ from ca.errors import JitSshError, SignerFailed
 from ca.names import PERSON, require
 from ca.signers.agent import Agent
 from cli import files, sshconfig
-from cli.answers import Account
-from cli.profile import Directory
+from cli.accounts import Account
+from cli.directory import Directory
 
 
 @dataclass(frozen=True, kw_only=True)

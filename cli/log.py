@@ -18,9 +18,9 @@ from ca.merkle import HASH_LENGTH
 from ca.tiles import FULL_WIDTH, Tile
 from ca.verify import verify as verify_log
 from cli import files, output, profile
-from cli.answers import Members
+from cli.answers import Members, ways_lines
 from cli.client import Address, Client, exchange
-from cli.profile import Directory
+from cli.directory import Directory
 from cli.roles import client_of
 
 _PAGE: Final = 1000  # entries that the CA gives at once
@@ -167,7 +167,7 @@ def _show_asked(found: RequestEntry | RefuseEntry) -> None:
                 "permits": ", ".join(granted.permit),
             }
         )
-    for line in output.ways_lines(found.ways):
+    for line in ways_lines(found.ways):
         output.result(line)
 
 

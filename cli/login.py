@@ -22,9 +22,10 @@ from cli import held as holding
 from cli import output, profile
 from cli.answers import Issued, Role
 from cli.completion import complete_held, complete_role
+from cli.directory import Directory
 from cli.held import Held
 from cli.problems import WrongCertificate
-from cli.profile import Directory, Profile
+from cli.profile import Profile
 from cli.roles import client_of, read_roles
 
 LONGEST: Final = 24 * 3600  # seconds that a certificate may last when no duration was asked for

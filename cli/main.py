@@ -92,7 +92,7 @@ def _considered(error: JitSshError) -> list[str]:
     if not isinstance(error, Denied):
         return []
     entry = [] if error.entry is None else [f"The refusal is entry {error.entry} of the log: jit-ssh log show {error.entry}"]
-    return output.ways_lines(error.ways) + entry
+    return [*error.considered, *entry]
 
 
 def _complain(message: str, hint: str, between: Iterable[str] = ()) -> None:

@@ -12,7 +12,6 @@ from typing import Final
 import click
 
 from ca.canonical import encode
-from ca.entry import Way
 from ca.errors import Malformed
 
 _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -54,15 +53,6 @@ def fields(named: Mapping[str, str]) -> None:
     for name, value in named.items():
         if value:
             result(f"{name.ljust(width)}  {value}")
-
-
-def ways_lines(ways: Sequence[Way]) -> list[str]:
-    """Every way to a role and each of its findings, the nearest way (fewest conditions that do not hold) first."""
-    lines = []
-    for way in sorted(ways, key=lambda way: sum(not finding.holds for finding in way.findings)):
-        lines.append(f"  {way.rule}")
-        lines += [f"    {'✓' if found.holds else '✗'} {found.sentence}: {found.observed}" for found in way.findings]
-    return lines
 
 
 # --------------------------------------------------------------------- time

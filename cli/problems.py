@@ -1,6 +1,7 @@
 """What can go wrong between this machine and a CA, in addition to `ca.errors`. `cli.main` gives each its exit code."""
 
-from ca.entry import Way
+from collections.abc import Sequence
+
 from ca.errors import JitSshError
 
 
@@ -17,13 +18,13 @@ class AnswerLost(Unreachable):
 
 
 class Denied(JitSshError):
-    """The CA considered the request and said no; `ways` are those it considered, `entry` is the refusal's index in the log."""
+    """The CA said no: `considered` are lines on how near each way was, `entry` is the refusal's index in the log."""
 
     code = "denied"
 
-    def __init__(self, message: str, hint: str = "", ways: tuple[Way, ...] = (), entry: int | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", considered: Sequence[str] = (), entry: int | None = None) -> None:
         super().__init__(message, hint)
-        self.ways = ways
+        self.considered = considered
         self.entry = entry
 
 

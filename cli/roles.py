@@ -7,9 +7,10 @@ from typing import Final
 import click
 
 from cli import output, profile, signing
-from cli.answers import Role, Roles
+from cli.answers import Role, Roles, ways_lines
 from cli.client import Address, Client
-from cli.profile import Directory, Profile
+from cli.directory import Directory
+from cli.profile import Profile
 
 _WORDS: Final = {"granted": "yours at once", "approval": "needs approval", "denied": "not for you"}
 
@@ -49,7 +50,9 @@ def roles(as_json: bool) -> None:
 
 def _tell(role: Role) -> None:
     output.result(f"{role.role}: {_WORDS[role.outcome]}{', a default' if role.default else ''}")
-    until = f", until {output.moment(role.until, int(time.time()))} at most" if role.until is not None else ""
+    now = int(time.time())
+    shortened = role.until is not None and role.until < now + role.default_duration - 60
+    until = f", until {output.moment(role.until, now)} at this time of day" if role.until is not None and shortened else ""
     output.fields(
         {
             "  about": role.about,
@@ -62,5 +65,5 @@ def _tell(role: Role) -> None:
         }
     )
     if role.outcome != "granted":
-        for line in output.ways_lines(role.ways):
+        for line in ways_lines(role.ways):
             output.result(f"  {line}")

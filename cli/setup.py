@@ -14,7 +14,8 @@ from ca.trust import Trust
 from cli import files, held, output, profile, signing, sshconfig
 from cli.answers import Roles
 from cli.client import Address, Client, exchange
-from cli.profile import Directory, Profile
+from cli.directory import Directory
+from cli.profile import Profile
 from cli.roles import introduced
 
 _NOT_CONFIRMED: Final = "the CA was not confirmed; nothing was changed"

@@ -14,8 +14,8 @@ from ca.keys import PublicKey
 from ca.signers.agent import Agent
 from ca.sshsig import NAMESPACE, SshSig
 from cli import files
+from cli.directory import Directory
 from cli.output import talk
-from cli.profile import Directory
 
 _PATIENCE: Final = 110.0  # seconds for a passphrase or a touch; afterwards the statement would be stale anyway
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from ca.errors import Misconfigured
 from cli import files
-from cli.answers import Account
-from cli.profile import Directory
+from cli.accounts import Account
+from cli.directory import Directory
 
 _HEADER: Final = "# Written by jit-ssh at each login and logout: changes made here are lost.\n"
 _PLAIN_PATH: Final = re.compile(r"/[^\x00-\x1f\x7f\"'\\*?\[\]{}$%]*")

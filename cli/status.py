@@ -6,7 +6,7 @@ import click
 
 from cli import held as holding
 from cli import output
-from cli.profile import Directory
+from cli.directory import Directory
 
 
 @click.command(epilog="Examples:\n\n\b\n  jit-ssh status\n  PS1='$(jit-ssh status --quiet && echo \"[jit] \")'\"$PS1\"")
