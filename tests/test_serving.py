@@ -286,6 +286,20 @@ def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
     assert [part[:1] for part in answer.split(b"\r\n\r\n")[1:]] == [b"3", b"2", b"1"]
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+def test_requests_on_one_connection_are_not_held_up_by_delayed_acknowledgements(serve: Serve, listen: str) -> None:
+    with serve(listen=listen).connects() as connection:
+        began = time.monotonic()
+        for _ in range(50):
+            connection.sendall(POST + b"Content-Length: 5\r\n\r\nhello")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n5"):
+                chunk = connection.recv(4096)
+                assert chunk
+                answer += chunk
+        assert time.monotonic() - began < 1  # 40 ms each without TCP_NODELAY
+
+
 def test_an_application_that_breaks_costs_one_request(serve: Serve) -> None:
     served = serve(threads=1)
     assert served.answers("/fail", None).status == 500
