@@ -174,9 +174,8 @@ class CertificateAuthority:
     def _sign(self, issue: IssueEntry) -> SignedCertificate:
         """Signs what is in the log, and believes the signer as little as anybody: what leaves is parsed and verified first."""
         tbs = decode_base64(issue.tbs, "the certificate")
-        signature = self._signer.sign(tbs)
         try:
-            signed = SignedCertificate.parse(tbs + string(signature))
+            signed = SignedCertificate.parse(tbs + string(self._signer.sign(tbs)))
             signed.verify(self._signer.public_key)
         except (Malformed, BadSignature) as error:
             raise SignerFailed(f"the CA key made a signature that does not verify: {error.message}") from error
@@ -211,7 +210,8 @@ def _again(asked: Asked, known: AnyEntry, tail: Tail) -> Sequence[AnyEntry]:
 
 
 def _check_genesis(log: Log, trust: Trust) -> None:
-    genesis = entry.decode(next(log.store.entries(0, 1), b""))
+    first = next(log.store.entries(0, 1), None)
+    genesis = None if first is None else entry.decode(first)
     if not isinstance(genesis, GenesisEntry):
         raise Misconfigured("the log does not begin with a genesis", "Make a new CA with jit-ssh-ca init")
     begun = Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from typing import Final, Protocol
 
 from ca import entry, merkle
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
 from ca.entry import AnyEntry
-from ca.errors import ClockWentBack, JitSshError, LogDamaged
+from ca.errors import ClockWentBack, JitSshError, LogDamaged, Malformed, SignerFailed
 from ca.wire import Reader
 
 Node = tuple[int, int, bytes]  # level, position, hash
@@ -107,7 +108,7 @@ class _Waiting:
     def __init__(self, make: Make) -> None:
         self.make = make
         self.made: Sequence[AnyEntry] = ()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.answered = False
 
 
@@ -148,7 +149,7 @@ class Log:
                 if index > before:
                     root = merkle.root(index, writing.node)
                     writing.add_checkpoint(index, self._checkpoint(index, root))
-        except Exception as error:  # of the store, the clock or the log key: nothing was committed, for anybody
+        except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
             for waiting in batch:
                 waiting.error = error
         finally:
@@ -170,22 +171,28 @@ class Log:
 
     def _sign_raw(self, message: bytes) -> bytes:
         reader = Reader(self._sign(message), "the log key's signature")
-        reader.string()
-        return reader.string()
+        try:
+            reader.string()
+            return reader.string()
+        except Malformed as error:
+            raise SignerFailed(f"the log key made no signature: {error.message}") from error
 
     def check(self) -> Checkpoint | None:
         """The newest checkpoint, after comparing it with every entry, every node and what is remembered outside the store.
 
-        None for a store without entries. Raises `LogDamaged`, naming what differs; constant memory.
+        None for a store without entries. Raises `LogDamaged`, naming what differs; constant memory. Others may append meanwhile.
         """
-        size, note = self.store.size(), self.store.checkpoint()
-        if size == 0 and note is None:
+        remembered = self.store.remembered()  # first: it is written last
+        note, size = self.store.checkpoint(), self.store.size()
+        while note != (newer := self.store.checkpoint()):
+            note, size = newer, self.store.size()
+        if size == 0 and note is None and remembered is None:
             return None
         checkpoint = self._opened(note)
         if checkpoint.size != size:
             raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", _RESTORE)
         self._check_tree(checkpoint)
-        self._check_remembered(size)
+        self._check_remembered(remembered, size)
         return checkpoint
 
     def _opened(self, note: str | None) -> Checkpoint:
@@ -209,19 +216,23 @@ class Log:
             raise LogDamaged("the entries do not add up to the root that was signed: some were changed together", _RESTORE)
         level = 0
         while checkpoint.size >> (level + 1):
-            self._check_level(level)
+            self._check_level(level, checkpoint.size)
             level += 1
 
-    def _check_level(self, level: int) -> None:
-        lower, upper = self.store.nodes(level), self.store.nodes(level + 1)
-        for position, node in enumerate(upper):
+    def _check_level(self, level: int, size: int) -> None:
+        lower, upper, complete = self.store.nodes(level), self.store.nodes(level + 1), size >> (level + 1)
+        found = 0
+        for position, node in enumerate(islice(upper, complete)):
             left, right = next(lower, b""), next(lower, b"")
             if merkle.node_hash(left, right) != node:
                 raise LogDamaged(f"node {position} of level {level + 1} is not the hash of its two children", _RESTORE)
+            found = position + 1
+        if found < complete:
+            raise LogDamaged(f"node {found} of level {level + 1} is missing", _RESTORE)
 
-    def _check_remembered(self, size: int) -> None:
+    def _check_remembered(self, note: str | None, size: int) -> None:
         try:
-            remembered = open_checkpoint(self.store.remembered() or "", self.key)
+            remembered = open_checkpoint(note or "", self.key)
         except JitSshError:  # whoever could spoil it could remove it as well: it is for accidents; clients are the witnesses
             return
         if remembered.size > size:

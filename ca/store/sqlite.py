@@ -7,7 +7,7 @@ remembers the newest checkpoint: when the database is replaced by an older copy,
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -107,23 +107,42 @@ class _Session:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self.failure: sqlite3.Error | None = None  # the first of this transaction, which SQLite may have ended then
+
+    def _rows(self, sql: str, *arguments: object) -> Iterator[Any]:
+        try:
+            yield from self.db.execute(sql, arguments)
+        except sqlite3.Error as error:
+            self.failure = self.failure or error
+            if _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                raise LogDamaged(f"the database cannot be read: {error}", "Restore the newest copy of the database") from error
+            raise
 
     def _one(self, sql: str, *arguments: object) -> Any:
-        row = self.db.execute(sql, arguments).fetchone()
+        row = next(self._rows(sql, *arguments), None)
         return None if row is None else row[0]
+
+    def _insert(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        if self.failure:  # whoever met it may have gone on; outside a transaction these rows would stay alone
+            raise self.failure
+        try:
+            self.db.conn.executemany(sql, rows)
+        except sqlite3.Error as error:
+            self.failure = error
+            raise
 
     def size(self) -> int:
         return int(self._one("SELECT coalesce(max(idx) + 1, 0) FROM entries"))
 
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         sql = "SELECT entry FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
-        return (row[0].encode() for row in self.db.execute(sql, [start, end]))
+        return (row[0].encode() for row in self._rows(sql, start, end))
 
     def select(self, wanted: Filter, most: int) -> list[bytes]:
         where, arguments = wanted.where()
         order = "DESC" if wanted.start is None else "ASC"
         sql = f"SELECT entry FROM entries WHERE {where} ORDER BY idx {order} LIMIT ?"  # noqa: S608 - fixed words, bound values
-        return [row[0].encode() for row in self.db.execute(sql, [*arguments, most])]
+        return [row[0].encode() for row in self._rows(sql, *arguments, most)]
 
     def node(self, level: int, position: int) -> bytes:
         found = self._one("SELECT hash FROM nodes WHERE level = ? AND position = ?", level, position)
@@ -132,8 +151,11 @@ class _Session:
         return found
 
     def nodes(self, level: int) -> Iterator[bytes]:
-        sql = "SELECT hash FROM nodes WHERE level = ? ORDER BY position"
-        return (row[0] for row in self.db.execute(sql, [level]))
+        sql = "SELECT position, hash FROM nodes WHERE level = ? ORDER BY position"
+        for expected, (position, found) in enumerate(self._rows(sql, level)):
+            if position != expected:
+                raise LogDamaged(f"node {expected} of level {level} is missing")
+            yield found
 
     def statement(self, statement_id: str) -> int | None:
         found = self._one("SELECT idx FROM entries WHERE statement_id = ?", statement_id)
@@ -152,16 +174,16 @@ class _Session:
         return None if found is None else bytes(found)
 
     def add(self, index: int, encoded: bytes, nodes: Iterable[Node]) -> None:
-        self.db.execute("INSERT INTO entries (idx, entry) VALUES (?, ?)", [index, encoded.decode()])
-        self.db.conn.executemany("INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", nodes)
+        self._insert("INSERT INTO entries (idx, entry) VALUES (?, ?)", [(index, encoded.decode())])
+        self._insert("INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", nodes)
 
     def add_checkpoint(self, size: int, note: str) -> None:
-        self.db.execute("INSERT INTO checkpoints (size, note) VALUES (?, ?)", [size, note])
+        self._insert("INSERT INTO checkpoints (size, note) VALUES (?, ?)", [(size, note)])
 
     def add_files(self, files: Mapping[str, bytes]) -> None:
         for content in files.values():
             if self.policy_file(digest := sha256(content).hexdigest()) is None:
-                self.db.execute("INSERT INTO policy_files (sha256, content) VALUES (?, ?)", [digest, content])
+                self._insert("INSERT INTO policy_files (sha256, content) VALUES (?, ?)", [(digest, content)])
 
 
 class SqliteStore:
@@ -242,17 +264,23 @@ class SqliteStore:
         if (note := self._writer.checkpoint()) is not None:
             # A crash before this leaves an older note beside a newer log, which is allowed. One write, so that a killed process
             # leaves the old note or the new one; a power cut can spoil it, and then nothing is remembered. Notes never shrink.
-            os.pwrite(self._memory, note.encode(), 0)
+            try:
+                os.pwrite(self._memory, note.encode(), 0)
+            except OSError as error:  # what was appended stays; who repeats the statement is answered when this works again
+                raise LogUnwritable(f"{self._remembered} cannot be written: {error.strerror}", "Mend the disk") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
         with self._turn:
             if self._broken:
                 raise LogUnwritable(f"the log stopped after an error: {self._broken}", "Mend the disk, then start again")
+            self._writer.failure = None
             try:
                 self._writer.db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._writer
+                    if self._writer.failure:
+                        raise self._writer.failure
                     self._writer.db.execute("COMMIT")
                 except BaseException:
                     with suppress(sqlite3.Error):
@@ -262,10 +290,12 @@ class SqliteStore:
                 raise self._unwritable(error) from error
 
     def _unwritable(self, error: sqlite3.Error) -> LogUnwritable:
-        if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_BUSY"):  # rolled back as if nothing was tried
+        if _name(error).startswith(("SQLITE_FULL", "SQLITE_BUSY")):  # rolled back as if nothing was tried
             return LogUnwritable(f"the log cannot be written: {error}", "Make room on the disk, or stop what holds the database")
         self._broken = str(error)
-        return LogUnwritable(f"the log cannot be written: {error}", "Mend the disk, then start again")
+        return LogUnwritable(
+            f"the log cannot be written: {error}", "Mend the disk, or restore the newest copy of the database, then start again"
+        )
 
     def close(self) -> None:
         """Closes this thread's connections."""
@@ -273,6 +303,11 @@ class SqliteStore:
         os.close(self._memory)
         if hasattr(self._threads, "session"):
             self._reader.db.close()
+
+
+def _name(error: sqlite3.Error) -> str:
+    """SQLite's extended name of an error; Python's own have none."""
+    return str(getattr(error, "sqlite_errorname", ""))
 
 
 def _connect(path: Path, *, create: bool = False) -> Database:
