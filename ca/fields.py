@@ -78,9 +78,11 @@ def _reference(kind: str, named_in: Callable[[str], str] = str) -> AfterValidato
 
 
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    for at, value in enumerate(values):
-        if value in values[:at]:
-            raise ValueError(f"entry {at + 1} is the same as an earlier one")
+    seen: set[T] = set()
+    for at, value in enumerate(values, start=1):
+        if value in seen:
+            raise ValueError(f"entry {at} is the same as an earlier one")
+        seen.add(value)
     return values
 
 
@@ -177,7 +179,8 @@ def _fingerprint(text: str) -> str:
 
 # A pattern is a sequence of characters, classes and groups of alternatives; only a single character or class repeats, so
 # that no repeat stands inside another, and `_attempts` bounds the rest: a backtracking match takes no more steps than that.
-_ATOM: Final = r"(?:\\[^0-9A-Za-z]|\\[dDwWsSbB]|\[(?![^\]]*(?:--|&&|~~|\|\|))\^?(?:[^\]\[\\]|\\.)+\]|[^\\\[\](){}*+?|^$])"
+_CLASS: Final = r"\[(?!(?:[^\]\\]|\\.)*(?:--|&&|~~|\|\|))\^?(?:[^\]\[\\]|\\.)+\]"  # without what Python reserves for sets
+_ATOM: Final = rf"(?:\\[^0-9A-Za-z]|\\[dDwWsSbB]|{_CLASS}|[^\\\[\](){{}}*+?|^$])"
 _PIECE: Final = re.compile(
     rf"\((?:\?:)?(?P<alternatives>(?:{_ATOM}|\|)*)\)(?P<maybe>\?)?"
     rf"|{_ATOM}(?:(?P<open>[*+])|(?P<once>\?)|\{{(?P<least>\d{{1,3}})(?P<to>,)?(?P<most>\d{{1,3}})?\}})?"

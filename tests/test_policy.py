@@ -7,11 +7,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ca import canonical, certificate, policy
@@ -150,6 +150,52 @@ def test_a_deny_never_turns_a_denial_into_a_grant(person: str, touched: bool, ad
     rules = HEAD + ALLOW_SRE + "hardware_key = true\n" + '[[allow]]\ngroups = ["security"]\nnetworks = ["203.0.113.0/24"]\n'
     if isinstance(ask(written(web=rules), by=asked), Denied):
         denied(ask(written(web=rules + DENY), by=asked))
+
+
+# An oracle: the rules of POLICY.md once more, in the plainest words, over the same blocks.
+
+BLOCK = st.fixed_dictionaries(
+    {},
+    optional={
+        "groups": st.lists(st.sampled_from(["sre", "sre-leads", "security"]), min_size=1, unique=True),
+        "people": st.lists(st.sampled_from(["ana", "ben", "cleo", "dora"]), min_size=1, unique=True),
+        "hardware_key": st.booleans(),
+        "networks": st.sampled_from([["203.0.113.0/24"], ["198.51.100.0/24"]]),
+    },
+)
+MEMBERS = {"ana": {"sre"}, "ben": {"sre", "sre-leads"}, "cleo": {"security"}, "dora": set()}
+
+
+def truth(block: dict[str, Any], asked: Facts) -> bool | None:
+    known = [
+        "groups" not in block or not MEMBERS[asked.person].isdisjoint(block["groups"]),
+        asked.person in block.get("people", [asked.person]),
+        asked.hardware_key == block.get("hardware_key", asked.hardware_key),
+        asked.address is None or "networks" not in block or asked.address.startswith(block["networks"][0][:9]),
+    ]
+    if not all(known):
+        return False
+    return None if asked.address is None and "networks" in block else True
+
+
+def block_text(kind: str, block: dict[str, Any]) -> str:
+    stated = "".join(f"{name} = {json.dumps(value)}\n" for name, value in block.items())
+    return f"[[{kind}]]\n{stated}" + ('message = "No"\n' if kind == "deny" else "")
+
+
+@given(
+    st.lists(BLOCK, max_size=3, unique_by=canonical.encode), st.lists(BLOCK, max_size=2, unique_by=canonical.encode),
+    st.sampled_from(sorted(MEMBERS)), st.booleans(), st.sampled_from([None, "203.0.113.9", "198.51.100.9"]),
+)
+def test_exactly_what_the_rules_allow_is_granted(
+    allows: list[dict[str, Any]], denies: list[dict[str, Any]], person: str, touched: bool, address: str | None
+) -> None:
+    allows = [block for block in allows if {"groups", "people"} & block.keys() and block.get("hardware_key", True)]
+    text = HEAD + "".join(block_text("allow", block) for block in allows) + "".join(block_text("deny", block) for block in denies)
+    assume(allows)
+    loaded, asked = written(web=text), facts(person, address, touched)
+    allowed = any(truth(block, asked) is True for block in allows) and all(truth(block, asked) is False for block in denies)
+    assert isinstance(ask(loaded, by=asked), Granted) == allowed
 
 
 # ------------------------------------------------------------------ duration
