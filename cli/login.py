@@ -100,6 +100,7 @@ def check(issued: Issued, asked: Asked, found: Profile, now: int) -> SignedCerti
     principals, listed = frozenset(certificate.principals), ", ".join(certificate.principals)
     longest = asked.duration if asked.duration is not None else LONGEST
     for holds, otherwise in (
+        (issued.certificate == signed.line, "it is not one line of type, base64 and key id"),
         (certificate.key == asked.key, "it certifies another key"),
         ((issued.person, issued.role) == (found.person, asked.role), f"it is for {issued.person} as {issued.role}"),
         (certificate.key_id == f"{found.person}/{asked.role}/{issued.request}", f"its key id is {certificate.key_id}"),
