@@ -210,16 +210,20 @@ def _again(asked: Asked, known: AnyEntry, tail: Tail) -> Sequence[AnyEntry]:
 
 
 def _check_genesis(log: Log, trust: Trust) -> None:
-    first = next(log.store.entries(0, 1), None)
-    genesis = None if first is None else entry.decode(first)
-    if not isinstance(genesis, GenesisEntry):
-        raise Misconfigured("the log does not begin with a genesis", "Make a new CA with jit-ssh-ca init")
-    begun = Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)
-    if begun != trust:
+    if (begun := begun_by(log)) != trust:
         raise Misconfigured(
             f"the log was begun by {begun.fingerprint}, the configuration says {trust.fingerprint}",
             "Set origin, the CA key and the log key back to those that the log was begun with",
         )
+
+
+def begun_by(log: Log) -> Trust:
+    """The CA that the log's first entry names. Raises `Misconfigured` if there is none."""
+    first = next(log.store.entries(0, 1), None)
+    genesis = None if first is None else entry.decode(first)
+    if not isinstance(genesis, GenesisEntry):
+        raise Misconfigured("the log does not begin with a genesis", "Make a new CA with jit-ssh-ca init")
+    return Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)
 
 
 def begin(log: Log, ca_key: str) -> GenesisEntry:

@@ -201,7 +201,10 @@ class Log:
         try:
             return open_checkpoint(note, self.key)
         except JitSshError as error:
-            raise LogDamaged(f"the newest checkpoint is not one by this log's key: {error.message}", _RESTORE) from error
+            raise LogDamaged(
+                f"the newest checkpoint is not one by this log's key: {error.message}",
+                "Set origin and log_key to those that the log was begun with, or restore the newest copy of the database",
+            ) from error
 
     def _check_tree(self, checkpoint: Checkpoint) -> None:
         frontier, leaves, index = merkle.Frontier(), self.store.nodes(0), 0

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -13,12 +14,13 @@ import click
 
 from ca import roles, verify
 from ca.errors import JitSshError, Misconfigured
+from ca.issue import begun_by
 from ca.keys import PublicKey
 from ca.names import PERSON, require
 from ca.trust import Trust
 from server import config, directory, requestlog
 from server.app import create_app
-from server.directory import OpenedCA, open_ca, read_policies
+from server.directory import OpenedCA, open_ca, open_log, read_policies
 from server.listening import Listen
 from server.serving import serve as serve_until_stopped
 
@@ -116,7 +118,9 @@ def _origin_of(dir_: Path) -> str:
 
 def _new_passphrase(asked: bool, file: Path | None) -> bytes | None:
     if file is not None:
-        return _asker(file)(file)
+        if passphrase := _asker(file)(file):
+            return passphrase
+        raise Misconfigured(f"{file} holds no passphrase in its first line", "The keys would not be encrypted")
     if not asked:
         return None
     return str(click.prompt("Passphrase for the CA's keys", hide_input=True, confirmation_prompt=True)).encode()
@@ -171,7 +175,9 @@ def _reload(opened: OpenedCA) -> None:
 @_reports_errors
 def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     """Show the CA's public keys and the fingerprint that `jit-ssh setup` asks people to compare."""
-    _show_trust(open_ca(dir_, _asker(passphrase_file)).ca.trust)
+    log = open_log(dir_, _asker(passphrase_file))
+    log.check()
+    _show_trust(begun_by(log))
 
 
 @main.group()
@@ -203,10 +209,11 @@ def log() -> None:
 @_reports_errors
 def verify_(dir_: Path, passphrase_file: Path | None) -> None:
     """Check every entry of the log in DIR: hashes, tree, checkpoint, signatures, certificates. Exit code 0: all hold."""
-    opened = open_ca(dir_, _asker(passphrase_file))
-    checkpoint = opened.ca.log.check()
+    log = open_log(dir_, _asker(passphrase_file))
+    checkpoint = log.check()
     if checkpoint is None:
         raise Misconfigured(f"the log in {dir_} is empty")
-    entries = enumerate(opened.store.entries(0, checkpoint.size))
-    report = verify.verify(opened.ca.trust, checkpoint, opened.store.nodes(0), entries)
+    leaves = islice(log.store.nodes(0), checkpoint.size)  # a running server adds more meanwhile
+    entries = enumerate(log.store.entries(0, checkpoint.size))
+    report = verify.verify(begun_by(log), checkpoint, leaves, entries)
     click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")

@@ -52,22 +52,35 @@ def open_ca(directory: Path, passphrase: Passphrase, clock: Callable[[], float] 
 
     Raises `Misconfigured`, `SignerFailed` or `LogDamaged` with what has to be mended first.
     """
-    _refuse_writable(directory, directory / config.NAME)
-    settings = config.load(directory)
-    store = SqliteStore(directory / settings.database)
-    log_signer = open_signer(settings.log_key, directory, passphrase)
-    log = _log(store, settings.origin, log_signer, clock)
+    settings, store, log = _open_log(directory, passphrase, clock)
     log.check()
     ca_signer = open_signer(settings.ca_key, directory, passphrase)
     files = read_policies(directory / settings.policies)
     return OpenedCA(directory, settings, CertificateAuthority(log, ca_signer, files, os.urandom), store)
 
 
+def open_log(directory: Path, passphrase: Passphrase) -> Log:
+    """The log of the CA in `directory`, for reading beside a running server: the policy and the CA key are left alone.
+
+    Raises `Misconfigured` or `SignerFailed`.
+    """
+    return _open_log(directory, passphrase, time.time)[2]
+
+
+def _open_log(directory: Path, passphrase: Passphrase, clock: Callable[[], float]) -> tuple[Config, SqliteStore, Log]:
+    _refuse_writable(directory, directory / config.NAME)
+    settings = config.load(directory)
+    store = SqliteStore(directory / settings.database)
+    _refuse_writable(store.path)
+    log_signer = open_signer(settings.log_key, directory, passphrase)
+    return settings, store, _log(store, settings.origin, log_signer, clock)
+
+
 def read_policies(root: Path) -> Mapping[str, bytes]:
     """The files below `root` by their path relative to it. Raises `Misconfigured` if others could change one."""
     _refuse_writable(root)
     files = {}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(path for path in root.rglob("*") if path.exists()):  # not what an editor's lock, a dangling link, names
         _refuse_writable(path)
         if path.is_file():
             files[path.relative_to(root).as_posix()] = path.read_bytes()
@@ -83,11 +96,14 @@ def create(directory: Path, origin: str, person: tuple[str, PublicKey] | None, p
     directory = directory.absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise Misconfigured(f"{directory} is there already and is not empty", "Choose another directory; nothing was changed")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as making:
-        fresh = Path(making) / "ca"
-        trust = _fill(fresh, origin, person, passphrase)
-        fresh.rename(directory)  # a crash before this leaves a hidden directory and no CA
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as making:
+            fresh = Path(making) / "ca"
+            trust = _fill(fresh, origin, person, passphrase)
+            fresh.rename(directory)  # a crash before this leaves a hidden directory and no CA
+    except OSError as error:
+        raise Misconfigured(f"{directory} cannot be made: {error.strerror}", "Choose another directory") from error
     return trust
 
 
@@ -98,6 +114,7 @@ def _fill(fresh: Path, origin: str, person: tuple[str, PublicKey] | None, passph
     if person is not None:
         _add_person(fresh / "policies" / "people.toml", *person)
     (fresh / config.NAME).write_text(_CONFIG.format(origin=origin))
+    (fresh / config.NAME).chmod(0o644)  # whatever the umask is
     ca_key = create_key(fresh / "keys" / "ca", passphrase)
     create_key(fresh / "keys" / "log", passphrase)
     log_signer = open_signer("file:keys/log", fresh, lambda _path: passphrase or b"")
@@ -133,10 +150,10 @@ def _refuse_writable(*paths: Path) -> None:
     """Whoever writes these decides who gets what."""
     for path in paths:
         try:
-            mode = path.lstat().st_mode
+            mode = path.stat().st_mode  # of a link, what it points to
         except OSError as error:
             raise Misconfigured(f"{path} cannot be read: {error.strerror}", "Make a CA with jit-ssh-ca init DIR") from error
-        if stat.S_IMODE(mode) & stat.S_IWOTH and not stat.S_ISLNK(mode):
+        if mode & stat.S_IWOTH:
             raise Misconfigured(f"{path} can be written by everybody on this machine", f"Run: chmod o-w {path}")
 
 
