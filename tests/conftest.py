@@ -1,11 +1,18 @@
 """Fixtures that more than one module uses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests import keys
+from tests.keys import Kept
 from tests.world import World
+
+# The same examples in every run: a failure belongs to the change that is tested, not to chance or to a slow machine.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
@@ -14,3 +21,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.store.close()
+
+
+@pytest.fixture(scope="session")
+def every_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Kept]]:
+    """One real key of each of `keys.EVERY_TYPE`."""
+    directory = tmp_path_factory.mktemp("keys")
+    with keys.ssh_agent(directory / "agent") as agent:
+        yield {kind: keys.keep(directory, kind, agent) for kind in keys.EVERY_TYPE}

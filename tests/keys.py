@@ -1,20 +1,31 @@
 """SSH keys for tests: real ones made by ssh-keygen, and a software security key whose flags a test chooses."""
 
 import hashlib
+import os
+import re
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from ca.keys import PublicKey
+from ca.signers.agent import Agent, AgentSigner
 from ca.signers.file import FileSigner
 from ca.sshsig import SshSig, signed_bytes
 from ca.wire import mpint, string, u32
 
 TYPES = {"ed25519": None, "ecdsa-256": 256, "ecdsa-384": 384, "ecdsa-521": 521, "rsa-3072": 3072}
+SECURITY_TYPES: Final = {"sk-ed25519": "ed25519-sk", "sk-ecdsa": "ecdsa-sk"}  # as we and as ssh-keygen call them
+EVERY_TYPE: Final = (*TYPES, *SECURITY_TYPES)
+# The software authenticator of Debian's openssh-tests, for ssh, ssh-keygen, ssh-add and ssh-agent; it always reports a touch.
+PROVIDER: Final = {"SSH_SK_PROVIDER": "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"}
 
 
 class Key(Protocol):
@@ -33,6 +44,46 @@ def make(directory: Path, kind: str = "ed25519", name: str | None = None) -> Fil
     command = ["ssh-keygen", "-q", "-t", kind.partition("-")[0], *bits, "-N", "", "-C", path.name, "-f", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     return FileSigner(path, lambda _path: b"")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A real key of any type: its private file, for OpenSSH's programs, and its signer, for us."""
+
+    path: Path
+    signer: Key
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self.signer.public_key
+
+    def sign(self, message: bytes) -> bytes:
+        return self.signer.sign(message)
+
+
+def keep(directory: Path, kind: str, agent: Agent) -> Kept:
+    """A new key of one of `EVERY_TYPE`; only `agent` signs with the security keys, through OpenSSH's own code."""
+    path = directory / kind
+    if kind in TYPES:
+        return Kept(path, make(directory, kind))
+    line = ["ssh-keygen", "-q", "-t", SECURITY_TYPES[kind], "-N", "", "-C", kind, "-f", str(path)]
+    environment = os.environ | PROVIDER | {"SSH_AUTH_SOCK": str(agent.path)}
+    for command in (line, ["ssh-add", "-q", str(path)]):
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    public_key = PublicKey.parse_line(path.with_suffix(".pub").read_text())
+    return Kept(path, AgentSigner(agent, public_key.fingerprint))
+
+
+@contextmanager
+def ssh_agent(socket: Path) -> Iterator[Agent]:
+    """A real ssh-agent of our own; it listens when this returns, because ssh-agent goes to the background only then."""
+    said = subprocess.run(["ssh-agent", "-s", "-a", str(socket)], check=True, capture_output=True, text=True).stdout
+    number = re.search(r"SSH_AGENT_PID=(\d+)", said)
+    assert number, said
+    try:
+        yield Agent(socket)
+    finally:
+        os.kill(int(number[1]), signal.SIGTERM)
 
 
 def sshsig(key: Key, message: bytes) -> bytes:
