@@ -1,0 +1,63 @@
+"""scripts/bench: that it measures everything it promises and stops by itself. How fast anything is, is asserted nowhere."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "scripts" / "bench"
+CLIENTS = ("1 client", "8 clients", "64 clients")
+PROMISED = {
+    "bare cryptography: three verifications, one signature",
+    "durable write of 4 KiB on this file system",
+    "ssh-keygen -s, one certificate",
+    "jit-ssh --help",
+    "jit-ssh login",
+    "jit-ssh status",
+    *(f"issuing, {clients}: {what}" for clients in CLIENTS for what in ("rate", "answer", "answer, p99", "server CPU of one")),
+    *(f"issuing, {clients}: server CPU / bare cryptography" for clients in CLIENTS),
+    *(f"issuing, {clients}: rate / ssh-keygen -s one by one" for clients in CLIENTS),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one quick run printed and wrote, and the directory that it was to measure in."""
+
+    done: subprocess.CompletedProcess[str]
+    figures: list[dict[str, Any]]
+    directory: Path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    directory, written = tmp_path_factory.mktemp("measured"), tmp_path_factory.mktemp("written") / "figures.json"
+    command = [sys.executable, str(BENCH), "--quick", "--json", str(written), "--directory", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return Run(done, json.loads(written.read_text())["figures"], directory)
+
+
+def test_every_figure_is_in_the_table_and_in_the_json(run: Run) -> None:
+    assert {figure["name"] for figure in run.figures} == PROMISED
+    assert all(figure["value"] >= 0 and figure["name"] in run.done.stdout for figure in run.figures)
+
+
+def test_the_goals_stand_beside_their_figures(run: Run) -> None:
+    assert {figure["name"]: figure["goal"] for figure in run.figures if figure["goal"] is not None} == {
+        "jit-ssh login": 500,
+        "jit-ssh status": 150,
+        "issuing, 1 client: answer": 4,
+        "issuing, 64 clients: rate": 1000,
+        "issuing, 64 clients: answer, p99": 150,
+        "issuing, 64 clients: server CPU / bare cryptography": 3,
+    }
+    assert run.done.stdout.count(" met") + run.done.stdout.count(" missed") == 6
+
+
+def test_nothing_is_left_behind(run: Run) -> None:
+    assert not list(run.directory.iterdir())
