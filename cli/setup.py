@@ -40,7 +40,7 @@ def setup(url: str, expected: str | None, wanted: str | None) -> None:
     known = profile.find(directory)
     _show(address, trust)
     _believe(trust, known, expected)
-    candidate = _choose(wanted, directory)
+    candidate = _choose(wanted, expected is not None, directory)
     key = candidate.usable(directory)
     roles = _introduce(Client(address, trust.origin, lambda message: signing.sign(key, message)), candidate)
     _write(directory, known, trust, address, key, roles)
@@ -73,7 +73,7 @@ def _believe(trust: Trust, known: Profile | None, expected: str | None) -> None:
         raise Misconfigured(_NOT_CONFIRMED, "In a script, give the fingerprint with --fingerprint")
 
 
-def _choose(wanted: str | None, directory: Directory) -> signing.Candidate:
+def _choose(wanted: str | None, confirmed: bool, directory: Directory) -> signing.Candidate:
     if wanted is not None:
         return signing.choose(wanted, directory.ssh_config.parent)
     found = signing.candidates(directory.ssh_config.parent)
@@ -81,6 +81,8 @@ def _choose(wanted: str | None, directory: Directory) -> signing.Candidate:
         raise Misconfigured(
             "you have no SSH key that could sign for you", "Make one with: ssh-keygen -t ed25519, or name one with --key"
         )
+    if confirmed and len(found) == 1:
+        return found[0]
     output.talk("Which key signs for you?")
     for number, candidate in enumerate(found, 1):
         output.talk(f"  {number}  {candidate}")

@@ -5,6 +5,7 @@ Nothing of the machine's own is read or changed: HOME and SSH_AUTH_SOCK name dir
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,11 @@ ORIGIN: Final = "ca.example.com"
 
 @dataclass(frozen=True)
 class Home:
-    """A home directory with an Ed25519 key; `agent` is the socket of an ssh-agent, if there is one."""
+    """A home directory; `agent` is the socket of an ssh-agent, if there is one, `variables` are more of the environment."""
 
     path: Path
     agent: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ours(self) -> Path:
@@ -54,7 +56,7 @@ class Home:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in {"SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY"}}
         own = {"HOME": str(self.path), "PYTHONPATH": str(ROOT), "TZ": "UTC", "LANG": "C.UTF-8"}
-        return kept | own | ({"SSH_AUTH_SOCK": str(self.agent)} if self.agent else {})
+        return kept | own | dict(self.variables) | ({"SSH_AUTH_SOCK": str(self.agent)} if self.agent else {})
 
     def run(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `jit-ssh` as a program of its own; the caller judges its exit code."""
@@ -70,11 +72,15 @@ class Home:
         return json.loads(done.stdout)
 
 
-def make_home(path: Path, agent: Path | None = None) -> Home:
-    """A new home with a key."""
-    (path / ".ssh").mkdir(parents=True, mode=0o700)
+def make_home(path: Path, key: Path | None = None, agent: Path | None = None) -> Home:
+    """A new home with a copy of `key` and its public half, or with a new one."""
     home = Home(path, agent)
-    keys.make(path / ".ssh", name="id_ed25519")
+    home.key.parent.mkdir(parents=True, mode=0o700)
+    if key is None:
+        keys.make(home.key.parent, name=home.key.name)
+    else:
+        for suffix in ("", ".pub"):
+            shutil.copy(f"{key}{suffix}", f"{home.key}{suffix}")
     return home
 
 
