@@ -285,7 +285,7 @@ def _role_name(name: str) -> str:
 
 
 def _is_role(name: str) -> bool:
-    return name.startswith("roles/") and name.endswith(".toml") and name.count("/") == 1 and not _is_ignored(name)
+    return name.startswith("roles/") and name.endswith(".toml") and not _is_ignored(name)
 
 
 def _is_ignored(name: str) -> bool:

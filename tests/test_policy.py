@@ -340,6 +340,12 @@ def test_the_last_minute_of_a_window_does_not_buy_another_term() -> None:
     assert whole.findings[-1].condition != "window"
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Chatham", "America/St_Johns"])
+def test_a_window_ends_on_time_where_zones_are_off_by_quarters_of_an_hour(zone: str) -> None:
+    got = granted(ask(hours("09:00", "17:00", zone), duration=7200, by=at("2027-03-02T15:40", zone)))
+    assert got.privilege.duration == 80 * 60
+
+
 def test_adjoining_windows_are_one() -> None:
     loaded = hours("00:00", "24:00", days='"tue", "wed"')
     assert granted(ask(loaded, duration=7200, by=at("2027-03-02T23:30"))).privilege.duration == 7200
