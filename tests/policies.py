@@ -9,6 +9,7 @@ from ca import roles
 from ca.conditions import Facts
 from ca.errors import Misconfigured
 from ca.keys import PublicKey, ed25519_key
+from ca.policy import Decision, Denied, Granted, evaluate
 from ca.roles import Policy
 
 NOON = datetime(2027, 3, 2, 12, 0, tzinfo=UTC)  # a Tuesday
@@ -21,7 +22,8 @@ principals = ["root@web-prod"]
 default_duration = "30m"
 max_duration = "1h"
 """
-FOR_SRE = HEAD + '[[allow]]\ngroups = ["sre"]\n'
+ALLOW_SRE = '[[allow]]\ngroups = ["sre"]\n'
+FOR_SRE = HEAD + ALLOW_SRE
 
 
 def key(number: int) -> PublicKey:
@@ -95,3 +97,22 @@ def problems_of(contents: Mapping[str, bytes]) -> tuple[str, ...]:
 def facts(person: str = "ana", address: str | None = "203.0.113.9", hardware_key: bool = False, now: datetime = NOON) -> Facts:
     """Ana at noon with an ordinary key, unless said otherwise."""
     return Facts(person, address, hardware_key, now)
+
+
+def ask(
+    loaded: Policy, role: str = "web", duration: int | None = None, reason: str = "", by: Facts | None = None
+) -> Decision:
+    """Ana asks for the role `web`, unless said otherwise."""
+    return evaluate(loaded, role, duration, reason, by or facts())
+
+
+def granted(decision: Decision) -> Granted:
+    """The decision, which has to be this one."""
+    assert isinstance(decision, Granted), decision
+    return decision
+
+
+def denied(decision: Decision) -> Denied:
+    """The decision, which has to be this one."""
+    assert isinstance(decision, Denied), decision
+    return decision
