@@ -73,12 +73,21 @@ def _read_private(path: Path) -> bytes:
 
 
 def create(path: Path, passphrase: bytes | None) -> PublicKey:
-    """Makes a new Ed25519 key in a new file, mode 0600, on disk when this returns. Raises `FileExistsError`."""
+    """Makes a new Ed25519 key in a new file, mode 0600, and `….pub` beside it, on disk when this returns.
+
+    Raises `FileExistsError`.
+    """
     key = ed25519.Ed25519PrivateKey.generate()
     encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     encoded = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, encryption)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - Path.open has no mode
-        file.write(encoded)
+    _write(path, encoded, 0o600)
+    public_key = FileSigner(path, lambda _path: passphrase or b"").public_key
+    _write(path.with_name(f"{path.name}.pub"), f"{public_key.line}\n".encode(), 0o644)
+    return public_key
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:  # noqa: PTH123 - Path.open has no mode
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return FileSigner(path, lambda _path: passphrase or b"").public_key

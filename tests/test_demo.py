@@ -1,0 +1,69 @@
+"""The README's first command does what it shows, and leaves nothing behind."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from tests.sshd import current_account
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_demo(tmp_path: Path, *arguments: str) -> str:
+    """The demo's output, without its colours."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [ROOT / "scripts" / "demo", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.sub(r"\x1b\[\d*m", "", done.stdout)
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_the_demo_goes_from_login_to_a_shell_and_shows_why_others_are_refused(tmp_path: Path) -> None:
+    shown = run_demo(tmp_path)
+    assert f"I am {current_account()} on a host that never heard of ana" in shown
+    assert "Accepted publickey for" in shown
+    assert "ID ana/web-admin/2 (serial 3)" in shown
+    assert re.search(r"jit-ssh login web-admin --reason 'just looking'\njit-ssh: error: .*incident number", shown)
+    assert "db-admin needs approval, which comes with requests" in shown
+    assert shown.count("(exit code 3)") == 2
+    assert shown.count("(exit code") == 2
+    assert "demo.example/jit-ssh is whole: 6 entries" in shown
+
+
+def test_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    run_demo(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_kept_can_be_played_with_and_ended_as_it_says(tmp_path: Path) -> None:
+    shown = run_demo(tmp_path, "--keep")
+    ending = re.search(r"kill ([\d ]+); rm -r (\S+)$", shown, re.MULTILINE)
+    assert ending
+    pids = [int(pid) for pid in ending[1].split()]
+    try:
+        assert all(alive(pid) for pid in pids)
+        exports = re.search(r"export (.*)", shown)
+        assert exports
+        again = f"export {exports[1]}; jit-ssh login web-admin --reason 'INC-13 still full'"
+        assert "ana holds web-admin" in subprocess.run(["bash", "-c", again], check=True, capture_output=True, text=True).stdout
+    finally:
+        subprocess.run(["bash", "-c", ending[0]], check=True)
+
+
+def test_an_unknown_argument_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [ROOT / "scripts" / "demo", "--kep"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "usage: scripts/demo [--keep]" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
