@@ -150,13 +150,13 @@ def _decide(policy: Policy, role: Role, person: Person, facts: Facts, duration: 
     length = role.default_duration if duration is None else duration
     findings = tuple(_about_request(role, length, reason, facts))
     rules = [(block, _allow_way(at, block, person, facts)) for at, block in enumerate(role.allow, start=1)]
-    nearest = tuple(sorted((way for _, way in rules), key=lambda way: way.unmet))[:_MOST_WAYS]
+    nearest = tuple(sorted((way for _, way in rules), key=lambda way: way.unmet))
     open_rules = [(block, way) for block, way in rules if not way.unmet]
     if not open_rules:
         findings += _only_approvals(nearest)
     if _unmet(findings) or not open_rules:
         unmet_first = sorted(findings, key=lambda finding: finding.holds is True)
-        return Denied(role.name, tuple(unmet_first), nearest)
+        return Denied(role.name, tuple(unmet_first), nearest[:_MOST_WAYS])
     return _grant(role, person, facts, length, findings, open_rules, nearest)
 
 

@@ -276,6 +276,13 @@ def test_a_rule_that_wants_approvals_grants_nothing_yet() -> None:
     assert refused.findings[0].sentence == "the request is approved by 1 of sre-leads, 2 of security"
 
 
+def test_approval_is_found_behind_any_number_of_near_misses() -> None:
+    networks = "".join(ALLOW_SRE + f'networks = ["10.0.{number}.0/24"]\n' for number in range(20))
+    refused = denied(ask(written(web=HEAD + networks + BY_APPROVAL)))
+    assert refused.needs_approval
+    assert len(refused.ways) == 12
+
+
 def test_a_rule_without_approvals_decides_before_one_with() -> None:
     loaded = written(web=HEAD + BY_APPROVAL + ALLOW_SRE + "hardware_key = true\n")
     assert granted(ask(loaded, by=facts(hardware_key=True))).ways[0].rule == "allow 2"
