@@ -20,6 +20,7 @@ from ca.errors import LogDamaged, LogUnwritable, Misconfigured
 from ca.log import Node
 
 _PATIENCE: Final = 10.0  # seconds to wait for another process that writes
+_RESTORE: Final = "Restore the newest copy of the database"
 migrations = Migrations("jit-ssh")
 
 
@@ -111,11 +112,12 @@ class _Session:
 
     def _rows(self, sql: str, *arguments: object) -> Iterator[Any]:
         try:
-            yield from self.db.execute(sql, arguments)
+            for row in self.db.execute(sql, arguments):  # noqa: UP028 - `yield from` closes cursors, also those of a closed database
+                yield row
         except sqlite3.Error as error:
             self.failure = self.failure or error
             if _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                raise LogDamaged(f"the database cannot be read: {error}", "Restore the newest copy of the database") from error
+                raise LogDamaged(f"the database cannot be read: {error}", _RESTORE) from error
             raise
 
     def _one(self, sql: str, *arguments: object) -> Any:
@@ -147,14 +149,14 @@ class _Session:
     def node(self, level: int, position: int) -> bytes:
         found = self._one("SELECT hash FROM nodes WHERE level = ? AND position = ?", level, position)
         if not isinstance(found, bytes):
-            raise LogDamaged(f"node {position} of level {level} is missing")
+            raise LogDamaged(f"node {position} of level {level} is missing", _RESTORE)
         return found
 
     def nodes(self, level: int) -> Iterator[bytes]:
         sql = "SELECT position, hash FROM nodes WHERE level = ? ORDER BY position"
         for expected, (position, found) in enumerate(self._rows(sql, level)):
             if position != expected:
-                raise LogDamaged(f"node {expected} of level {level} is missing")
+                raise LogDamaged(f"node {expected} of level {level} is missing", _RESTORE)
             yield found
 
     def statement(self, statement_id: str) -> int | None:
@@ -252,7 +254,7 @@ class SqliteStore:
     def remembered(self) -> str | None:
         """The newest checkpoint's note as kept beside the database, None if nothing is kept."""
         try:
-            return self._remembered.read_text() or None
+            return self._remembered.read_text(errors="replace") or None
         except FileNotFoundError:
             return None
 
