@@ -17,7 +17,7 @@ from ca.statement import FRESH, AnyStatement, ReadStatement, RequestStatement
 from ca.wire import decode_base64
 
 _SCHEME: Final = "JIT-SSH "
-_FROM_BASE64URL: Final = str.maketrans("-_+/", "+/..")
+_FROM_BASE64URL: Final = str.maketrans("-_+/=", "+/...")  # what is not of its alphabet becomes what is of none
 
 
 @dataclass(frozen=True)
