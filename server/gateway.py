@@ -101,10 +101,12 @@ async def _read_body(scope: _Message, receive: _Receive) -> bytes | None:
 
 def _too_large() -> _Answer:
     problem = {
-        "type": "about:blank",
+        "type": "urn:jit-ssh:problem:too-large",
         "title": "Content Too Large",
         "status": 413,
         "detail": f"The body of a request has at most {MAX_BODY} bytes.",
+        "hint": "",
+        "code": "too-large",
     }
     headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
     return 413, headers, json.dumps(problem).encode()

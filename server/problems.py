@@ -33,6 +33,12 @@ STATUS: Final[dict[type[JitSshError], HTTPStatus]] = {
     errors.SignerFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Misconfigured: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+# What werkzeug refuses before a view is reached; by name, because the standard library renames its phrases.
+HTTP_CODES: Final = {
+    HTTPStatus.NOT_FOUND: errors.NotFound.code,
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
+}
 
 
 def problem(status: HTTPStatus, code: str, detail: str, hint: str = "", **more: Any) -> Response:
@@ -73,7 +79,8 @@ def _ours(error: JitSshError) -> Response:
 
 def _http(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
-    return problem(status, status.name.lower().replace("_", "-"), status.description or status.phrase)
+    code = HTTP_CODES.get(status, errors.Malformed.code if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
+    return problem(status, code, status.description or status.phrase)
 
 
 def _unknown(error: Exception) -> Response:
