@@ -27,7 +27,8 @@ SENTENCES: Final = {
     "person": "the person is in people.toml",
     "role": "the role exists",
     "duration": "the duration is between 1s and the role's maximum of {}",
-    "reason": "the reason is one printable line of at most {} characters{}",
+    "reason": "the reason is one printable line of at most {} characters",
+    "reason_of_role": "the reason is as the role wants it ({})",
     "pin_source_address": "the address that the certificate will be bound to is known",
     "approvals": "the request is approved by {}",
     "window": "the grant ends with the hours of the rule that decides",
@@ -238,10 +239,11 @@ def _about_request(role: Role, length: int, reason: str | None, facts: Facts) ->
 
 
 def _reason(role: Role, reason: str) -> Finding:
-    observed, holds = "it is", True
+    sentence = SENTENCES["reason"].format(LONGEST_REASON)
     if len(reason) > LONGEST_REASON or not reason.isprintable():
-        observed, holds = "it is too long, or has characters that cannot be shown", False
-    elif role.reason and not role.reason.pattern.match(reason):
-        observed, holds = "it is not" if reason else "no reason was given", False
-    wanted = f": {role.reason.message}" if role.reason else ""
-    return Finding("reason", SENTENCES["reason"].format(LONGEST_REASON, wanted), observed, holds)
+        return Finding("reason", sentence, "it is too long, or has characters that cannot be shown", holds=False)
+    if role.reason is None:
+        return Finding("reason", sentence, "it is", holds=True)
+    fits = role.reason.pattern.match(reason) is not None
+    otherwise = "it is not" if reason else "no reason was given"
+    return Finding("reason_of_role", SENTENCES["reason_of_role"].format(role.reason.message), "it is" if fits else otherwise, fits)
