@@ -24,6 +24,22 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
+def _worlds() -> Iterator[list[World]]:
+    made: list[World] = []
+    yield made
+    for world in made:
+        world.store.close()
+
+
+@pytest.fixture
+def lasting_world(_worlds: list[World], tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A CA that many tests share, so that a hostile request meets the log others left; a new one when it is long to check."""
+    if not _worlds or _worlds[-1].store.size() > 60:
+        _worlds.append(World(tmp_path_factory.mktemp("world")))
+    return _worlds[-1]
+
+
+@pytest.fixture(scope="session")
 def every_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Kept]]:
     """One real key of each of `keys.EVERY_TYPE`."""
     directory = tmp_path_factory.mktemp("keys")

@@ -130,7 +130,7 @@ class World:
 
     # ------------------------------------------------------------- statements
 
-    def statement(self, key: PublicKey, **changes: Any) -> bytes:
+    def statement(self, key: PublicKey, /, **changes: Any) -> bytes:
         """A request statement for `key`; `changes` replace members, None removes one."""
         said = RequestStatement(
             audience=ORIGIN, id=uuid7(), time=int(self.now), role="web-admin", reason="INC-12 disk full", key=key.line
