@@ -3,7 +3,10 @@
 import os
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from tests.sshd import current_account
 
@@ -24,21 +27,46 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def test_the_demo_goes_from_login_to_a_shell_and_shows_why_others_are_refused(tmp_path: Path) -> None:
-    shown = run_demo(tmp_path)
-    assert f"I am {current_account()} on a host that never heard of ana" in shown
-    assert "Accepted publickey for" in shown
-    assert "ID ana/web-admin/2 (serial 3)" in shown
-    assert re.search(r"jit-ssh login web-admin --reason 'just looking'\njit-ssh: error: .*incident number", shown)
-    assert "db-admin needs approval, which comes with requests" in shown
-    assert shown.count("(exit code 3)") == 2
-    assert shown.count("(exit code") == 2
-    assert "demo.example/jit-ssh is whole: 6 entries" in shown
+@dataclass(frozen=True)
+class Shown:
+    """What one run of the demo printed and what it left in its temporary directory."""
+
+    text: str
+    left: list[Path]
 
 
-def test_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
-    run_demo(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """One run for all who only look."""
+    directory = tmp_path_factory.mktemp("demo")
+    return Shown(run_demo(directory), list(directory.iterdir()))
+
+
+def test_the_demo_goes_from_login_to_a_shell_and_shows_why_others_are_refused(demo: Shown) -> None:
+    assert f"I am {current_account()} on a host that never heard of ana" in demo.text
+    assert "Accepted publickey for" in demo.text
+    assert "ID ana/web-admin/2 (serial 3)" in demo.text
+    assert re.search(r"jit-ssh login web-admin --reason 'just looking'\njit-ssh: error: .*incident number", demo.text)
+    assert "db-admin needs approval, which comes with requests" in demo.text
+    assert demo.text.count("(exit code 3)") == demo.text.count("(exit code") == 2
+    assert "demo.example/jit-ssh is whole: 6 entries" in demo.text
+
+
+def test_the_demo_leaves_nothing_behind(demo: Shown) -> None:
+    assert demo.left == []
+
+
+def test_the_session_on_the_readmes_first_screen_is_the_demos(demo: Shown) -> None:
+    screen = (ROOT / "README.md").read_text().split("```")[1].removeprefix("console\n")
+    real = [timeless(line) for line in demo.text.replace(f"{current_account()}@", "root@").splitlines()]
+    for line in screen.splitlines():
+        assert timeless(line) in real
+
+
+def timeless(line: str) -> str:
+    """The line without the time of day, the time left and the account that the demo happens to use."""
+    line = re.sub(rf"^  {re.escape(current_account())} on ", "  root on ", line)
+    return re.sub(r"until \d\d:\d\d \(in [\d ms]+\)", "until then", line)
 
 
 def test_the_demo_kept_can_be_played_with_and_ended_as_it_says(tmp_path: Path) -> None:
