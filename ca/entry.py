@@ -82,7 +82,7 @@ class GenesisEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyEntry(Entry):
-    """From here on these policy files decide: file name → SHA-256 in hexadecimal."""
+    """The CA took these policy files (name → SHA-256 in hexadecimal); the entries that they decided point here."""
 
     TAG: ClassVar = ("kind", "policy")
 

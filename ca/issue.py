@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from ca import entry, roles
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
@@ -25,8 +25,6 @@ from ca.statement import FRESH, RequestStatement
 from ca.trust import Trust
 from ca.verify import key_id
 from ca.wire import decode_base64, string
-
-_ANOTHER_KEY: Final = "Let the client make a fresh key for each login"
 
 
 @dataclass(frozen=True)
@@ -226,20 +224,13 @@ def begun_by(log: Log) -> Trust:
     return Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)
 
 
-def begin(log: Log, ca_key: str) -> GenesisEntry:
+def begin(log: Log, ca_key: str) -> None:
     """Writes the first entry of an empty log. Raises `Misconfigured` if the log is not empty."""
 
     def write(tail: Tail) -> Sequence[AnyEntry]:
         if tail.index:
             raise Misconfigured("the log has been begun already")
-        return [
-            GenesisEntry(
-                index=0, time=tail.time, actor=OPERATOR, origin=log.key.name, ca_key=ca_key, log_key=str(log.key)
-            )
-        ]
+        origin, log_key = log.key.name, str(log.key)
+        return [GenesisEntry(index=0, time=tail.time, actor=OPERATOR, origin=origin, ca_key=ca_key, log_key=log_key)]
 
-    match log.append(write):
-        case [GenesisEntry() as genesis]:
-            return genesis
-        case _:
-            raise Misconfigured("the log did not take its first entry")
+    log.append(write)
