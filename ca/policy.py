@@ -246,4 +246,5 @@ def _reason(role: Role, reason: str) -> Finding:
         return Finding("reason", sentence, "it is", holds=True)
     fits = role.reason.pattern.match(reason) is not None
     otherwise = "it is not" if reason else "no reason was given"
-    return Finding("reason_of_role", SENTENCES["reason_of_role"].format(role.reason.message), "it is" if fits else otherwise, fits)
+    wanted = SENTENCES["reason_of_role"].format(role.reason.message)
+    return Finding("reason_of_role", wanted, "it is" if fits else otherwise, fits)
