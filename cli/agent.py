@@ -9,7 +9,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ca.certificate import SignedCertificate, certificate_algorithm
-from ca.errors import Malformed, SignerFailed
+from ca.errors import JitSshError, Malformed, SignerFailed
 from ca.keys import PublicKey
 from ca.signers.agent import SUCCESS, Agent
 from ca.wire import string, u32
@@ -34,7 +34,7 @@ def add(agent: Agent, key: Ed25519PrivateKey, signed: SignedCertificate, comment
     try:
         agent.ask(_ADD_CONSTRAINED, body, SUCCESS)
         held = holds(agent, signed.blob)
-    except SignerFailed:
+    except JitSshError:  # it refused, went away, or answered something else
         held = False
     if not held:
         remove(agent, (signed.blob, signed.certificate.key.blob))

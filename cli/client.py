@@ -24,7 +24,7 @@ from cli.answers import Members, read_ways, ways_lines
 from cli.output import plain
 from cli.problems import AnswerLost, Denied, Unreachable
 
-_PATIENCE: Final = 20.0  # seconds for each step of an exchange
+_PATIENCE: Final = 15.0  # seconds for each step of an exchange
 _LARGEST: Final = 4 * 1024 * 1024
 _LONGEST_TEXT: Final = 2000  # characters of a problem that are worth showing
 _PAUSES: Final = (0.2, 0.5, 1.0)  # seconds before a lost answer is asked for again

@@ -33,7 +33,10 @@ def complete_held(ctx: click.Context, param: click.Parameter, incomplete: str) -
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of a SHELL, for you to load."""
+    """Print the completion script of a SHELL.
+
+    Role names are completed from what the CA listed last; the CA is not asked.
+    """
     kind = get_completion_class(shell)
     if kind is not None:
         click.echo(kind(ctx.find_root().command, {}, "jit-ssh", "_JIT_SSH_COMPLETE").source())

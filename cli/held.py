@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from ca import canonical
-from ca.errors import JitSshError, SignerFailed
+from ca.errors import JitSshError
 from ca.names import PERSON, require
 from ca.signers.agent import Agent
 from cli import files, sshconfig
@@ -61,7 +61,7 @@ def identities() -> frozenset[bytes]:
     agent = Agent.from_environment()
     try:
         return frozenset(held for held, _ in agent.identities()) if agent else frozenset()
-    except SignerFailed:
+    except JitSshError:
         return frozenset()
 
 

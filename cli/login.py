@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ca.certificate import BACKDATE, SignedCertificate
-from ca.errors import JitSshError, Malformed, Misconfigured, SignerFailed
+from ca.errors import JitSshError, Malformed, Misconfigured
 from ca.keys import PublicKey, ed25519_key
 from ca.signers.agent import Agent
 from ca.sshsig import SshSig, signed_bytes
@@ -49,7 +49,7 @@ class Asked:
 @click.option("--for", "duration", type=output.DurationType(), help="How long, e.g. 30m; the role's default if absent.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def login(roles: tuple[str, ...], reason: str, duration: int | None, as_json: bool) -> None:
-    """Get a certificate for each ROLE and give it to ssh.
+    """Get certificates, and give them to ssh.
 
     Without a ROLE: for every role that is marked as a default and granted to you at once. The key is new each time; it stays in
     your ssh-agent until the certificate expires, or in a file for you alone when there is no agent that can hold it.
@@ -156,8 +156,8 @@ def install(directory: Directory, trust: Trust, issued: Issued, signed: SignedCe
 def _older(agent: Agent | None, role: str, trust: Trust) -> list[bytes]:
     try:
         return agents.of_role(agent, role, trust.public_keys) if agent else []
-    except SignerFailed:
-        return []  # an agent that does not answer holds nothing for us
+    except JitSshError:
+        return []  # an agent that does not answer, or not as an agent does, holds nothing for us
 
 
 def _tell(directory: Directory, held: Held) -> None:
@@ -173,9 +173,10 @@ def _tell(directory: Directory, held: Held) -> None:
 @click.command(epilog="Examples:\n\n\b\n  jit-ssh logout\n  jit-ssh logout web-admin")
 @click.argument("roles", nargs=-1, metavar="[ROLE]...", shell_complete=complete_held)
 def logout(roles: tuple[str, ...]) -> None:
-    """Remove the key and certificate of each ROLE from the agent and from disk; without a ROLE, of all.
+    """Remove certificates from agent and disk.
 
-    The certificate stays valid until it expires, for whoever has copied its key; sessions that are open stay open.
+    Those of each ROLE with their keys; without a ROLE, all. A certificate stays valid until it expires, for whoever has
+    copied its key; sessions that are open stay open.
     """
     directory = Directory.of_home()
     trust = profile.load(directory).trust

@@ -37,7 +37,11 @@ def introduced(answer: Roles) -> str:
 @click.command(epilog="Examples:\n\n\b\n  jit-ssh roles\n  jit-ssh roles --json")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def roles(as_json: bool) -> None:
-    """List every role: whether it is yours at once, needs approval or is not for you and why, and what it gives."""
+    """List the roles: what you can have, and why not.
+
+    For each: whether it is yours at once, needs approval or is not for you, and why; its accounts and hosts, how long it lasts,
+    and what its reason has to be.
+    """
     directory = Directory.of_home()
     answer = read_roles(directory, profile.load(directory))
     if as_json:

@@ -9,7 +9,6 @@ from typing import Final
 import click
 
 from ca.errors import Misconfigured, UnknownSigner
-from ca.keys import fingerprint
 from ca.trust import Trust
 from cli import files, held, output, profile, signing, sshconfig
 from cli.answers import Roles
@@ -29,7 +28,7 @@ _NOT_CONFIRMED: Final = "the CA was not confirmed; nothing was changed"
 @click.option("--fingerprint", "expected", metavar="SHA256:…", help="Believe the CA if this is its fingerprint; do not ask.")
 @click.option("--key", "wanted", metavar="KEY", help="The SSH key that signs for you: a file, or a SHA256: fingerprint.")
 def setup(url: str, expected: str | None, wanted: str | None) -> None:
-    """Make this machine believe a CA, and choose the SSH key that signs for you.
+    """Believe a CA, and choose your signing key.
 
     Compare the fingerprint with the one that the CA's operator tells you: whoever owns that key can let anybody in where this
     CA is trusted. One Include line is put first in ~/.ssh/config; everything else of ours is in ~/.ssh/jit-ssh.
@@ -51,7 +50,7 @@ def _show(address: Address, trust: Trust) -> None:
     output.talk(f"{address.url} is the CA {trust.origin}")
     for key in trust.public_keys:
         output.talk(f"  certificates  {key.algorithm} {key.fingerprint}")
-    output.talk(f"  log           {trust.log_key} ({fingerprint(trust.verifier.public_key)})")
+    output.talk(f"  log           {trust.log_key}")
     output.talk(f"  fingerprint   {trust.fingerprint}")
 
 

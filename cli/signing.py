@@ -85,7 +85,7 @@ def _from_agent() -> Iterator[Candidate]:
     agent = Agent.from_environment()
     try:
         identities = agent.identities() if agent else []
-    except SignerFailed:
+    except JitSshError:
         return
     for blob, comment in identities:
         try:

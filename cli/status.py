@@ -14,9 +14,10 @@ from cli.directory import Directory
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def status(ctx: click.Context, quiet: bool, as_json: bool) -> None:
-    """Show the certificates that you hold and the time they have left, without asking the CA.
+    """Show what you hold and the time left.
 
-    Exits with 0 when you hold one that ssh can use, with 1 when you hold none.
+    From this machine's files and agent, without asking the CA. Exits with 0 when you hold one that ssh can use, with 1
+    when you hold none.
     """
     directory, now = Directory.of_home(), int(time.time())
     current = [held for held in holding.of_this_machine(directory) if now < held.valid_before]

@@ -6,6 +6,7 @@ Nothing of the machine's own is read or changed: HOME and SSH_AUTH_SOCK name dir
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -237,8 +238,8 @@ def rewritten(signer: FileSigner, signed: SignedCertificate, old: bytes, new: by
 
 
 @contextmanager
-def lying(ca: LyingCA) -> Iterator[LyingCA]:
-    """Serves it on a free port of loopback."""
+def lying(ca: LyingCA, tls: Path | None = None) -> Iterator[LyingCA]:
+    """Serves it on a free port of loopback; with `tls`, a file of a certificate and its key, over TLS as localhost."""
 
     class Door(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -266,10 +267,15 @@ def lying(ca: LyingCA) -> Iterator[LyingCA]:
             del format, args
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # a client that hangs up
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            ca.url = f"http://127.0.0.1:{server.server_address[1]}"
+            ca.url = f"http{'s' if tls else ''}://{'localhost' if tls else '127.0.0.1'}:{server.server_address[1]}"
             yield ca
         finally:
             server.shutdown()

@@ -171,3 +171,13 @@ def test_an_agent_that_says_yes_and_does_not_hold_the_certificate_is_found_out(
 def test_an_agent_that_is_gone_holds_nothing(ca: FileSigner, tmp_path: Path) -> None:
     key, signed = issue(ca)
     assert not agents.add(Agent(tmp_path / "gone"), key, signed, "jit-ssh:web", 600)
+
+
+def test_an_agent_that_answers_nonsense_holds_nothing(ca: FileSigner, tmp_path_factory: pytest.TempPathFactory) -> None:
+    class Nonsense(FakeAgent):
+        def answer(self, packet: bytes) -> bytes:
+            return super().answer(packet)[:1] + b"\xff\xff"
+
+    key, signed = issue(ca)
+    with playing(Nonsense(tmp_path_factory.mktemp("a") / "s", None)) as agent:
+        assert not agents.add(agent, key, signed, "jit-ssh:web", 600)

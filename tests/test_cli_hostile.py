@@ -1,6 +1,7 @@
 """What a CA that lies gets: a refusal in plain words, nothing installed, no file outside the directory, no terminal driven."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +276,41 @@ NO_ADDRESSES = ["http://ca.example.com", "ftp://127.0.0.1", "https://ca/x", "htt
 def test_an_address_that_could_be_listened_to_or_is_none_is_refused(home: Home, url: str) -> None:
     assert run(["setup", url]) == 1
     assert not home.ours.exists()
+
+
+def tls_certificate(directory: Path, name: str) -> Path:
+    """A file of a new self-signed certificate for `name` and its key."""
+    path = directory / f"{name}.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", str(path), "-out", str(path) + ".crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"), [("localhost", True, 0), ("localhost", False, 5), ("other.example", True, 5)]
+)
+def test_a_ca_over_tls_has_to_be_who_its_address_says(
+    home: Home,
+    ca_keys: tuple[FileSigner, FileSigner],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    known: bool,
+    expected: int,
+) -> None:
+    pem = tls_certificate(tmp_path, name)
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", f"{pem}.crt")
+    with lying(LyingCA(*ca_keys), tls=pem) as ca:
+        assert set_up(home, ca) == expected
+    assert (home.ours / "profile.json").exists() == (expected == 0)
 
 
 def test_another_ca_at_the_same_address_needs_its_fingerprint(believer: Home, ca: LyingCA, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Reading the log's entries from the CA, page by page. What comes is the CA's word, until `jit-ssh log verify` has checked it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from ca import entry
+from ca.canonical import parse_object
+from ca.errors import Malformed, NotFound
+from cli.answers import Members
+from cli.client import Client
+
+_PAGE: Final = 1000  # entries that the CA gives at once
+_LARGEST_PAGE: Final = 2 * _PAGE * entry.LARGEST  # bytes: JSON in JSON may double
+
+
+def newest(client: Client, asked: Mapping[str, object], limit: int) -> Iterator[bytes]:
+    """At most `limit` entries that the query `asked` selects, the newest first."""
+    before: dict[str, object] = {}
+    while limit > 0:
+        page, more = _page(client, {**asked, **before, "limit": min(limit, _PAGE)})
+        yield from page
+        limit -= len(page)
+        if not more or not page:
+            return
+        before = {"before": _index(page[-1])}
+
+
+def one(client: Client, number: int) -> bytes:
+    """The entry of this index. Raises `NotFound`."""
+    page, _ = _page(client, {"start": number, "limit": 1})
+    if not page or _index(page[0]) != number:
+        raise NotFound(f"there is no entry {number}, or it is not yours to read", "List those that are with: jit-ssh log")
+    return page[0]
+
+
+def visible(client: Client, size: int) -> Iterator[tuple[int, bytes]]:
+    """The entries that this person may read, below `size`: those after it came while this was running."""
+    start, more = 0, True
+    while more and start < size:
+        page, more = _page(client, {"start": start, "limit": _PAGE})
+        if not page:
+            return
+        for source in page:
+            index = _index(source)
+            if index < start:
+                raise Malformed(f"entry {index} comes after entry {start - 1}")
+            start = index + 1
+            if index < size:
+                yield index, source
+
+
+def _page(client: Client, query: Mapping[str, object]) -> tuple[list[bytes], bool]:
+    answer = Members.parse(client.read(f"/v1/log/entries?{urlencode(query)}", _LARGEST_PAGE))
+    return [text.encode() for text in answer.texts("entries")], answer.flag("more")
+
+
+def _index(source: bytes) -> int:
+    return Members(parse_object(source, "the entry"), "the entry").integer("index")

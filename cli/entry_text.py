@@ -1,0 +1,98 @@
+"""What an entry says to a person: in a line, and in full."""
+
+from ca.canonical import parse_object
+from ca.certificate import Certificate
+from ca.entry import AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RequestEntry
+from ca.errors import JitSshError
+from cli import output
+from cli.answers import ways_lines
+
+
+def row(each: AnyEntry) -> tuple[str, ...]:
+    """Index, time, actor, kind, and the entry in a few words."""
+    return (str(each.index), output.timestamp(each.time / 1000), each.actor, each.TAG[1], _what(each))
+
+
+def _what(each: AnyEntry) -> str:
+    match each:
+        case GenesisEntry():
+            return f"the log {each.origin} begins"
+        case PolicyEntry():
+            return f"{len(each.files)} policy files decide"
+        case RequestEntry():
+            return f"{each.role} for {output.duration(each.privilege.duration)}{_because(each)}"
+        case RefuseEntry():
+            return f"{each.role} refused: {each.message}"
+        case IssueEntry():
+            return f"{each.role} until {output.timestamp(each.certificate.valid_before)}, for request {each.request}"
+
+
+def _because(each: AskedEntry) -> str:
+    reason = parse_object(each.statement.encode(), "the statement").get("reason")
+    return f": {reason}" if reason else ""
+
+
+def show(found: AnyEntry) -> None:
+    """Prints everything in an entry, its certificate read and its signature judged."""
+    common = {"entry": str(found.index), "kind": found.TAG[1], "time": output.timestamp(found.time / 1000), "who": found.actor}
+    output.fields(common | _members(found))
+    if isinstance(found, RequestEntry | RefuseEntry):
+        for line in ways_lines(found.ways):
+            output.result(line)
+
+
+def _members(found: AnyEntry) -> dict[str, str]:
+    match found:
+        case GenesisEntry():
+            return {"log": found.origin, "CA key": found.ca_key, "log key": found.log_key}
+        case PolicyEntry():
+            return dict(found.files)
+        case RequestEntry():
+            return {"role": found.role, "outcome": "granted"} | _privilege(found.privilege) | _asked(found)
+        case RefuseEntry():
+            return {"role": found.role, "outcome": f"refused ({found.code}): {found.message}"} | _asked(found)
+        case IssueEntry():
+            return {"role": found.role, "request": f"entry {found.request}"} | _certificate(found.certificate)
+
+
+def _asked(found: AskedEntry) -> dict[str, str]:
+    return {
+        "from": found.address or "",
+        "hardware key": "touched" if found.hardware_key else "no",
+        "policy": f"entry {found.policy}",
+        "statement": found.statement,
+        "signature": _judged(found),
+    }
+
+
+def _judged(found: AskedEntry) -> str:
+    try:
+        signed = found.signed
+        signed.verify(found.statement.encode())
+    except JitSshError as error:
+        return f"BAD: {error.message}"
+    return f"good, by {signed.key.algorithm} {signed.key.fingerprint}"
+
+
+def _privilege(granted: Privilege) -> dict[str, str]:
+    return {"for": output.duration(granted.duration)} | _restrictions(granted)
+
+
+def _certificate(certificate: Certificate) -> dict[str, str]:
+    return {
+        "serial": str(certificate.serial),
+        "key id": certificate.key_id,
+        "key": f"{certificate.key.algorithm} {certificate.key.fingerprint}",
+        "valid from": output.timestamp(certificate.valid_after),
+        "valid until": output.timestamp(certificate.valid_before),
+        "CA": certificate.ca_key.fingerprint,
+    } | _restrictions(certificate)
+
+
+def _restrictions(given: Certificate | Privilege) -> dict[str, str]:
+    return {
+        "principals": ", ".join(given.principals),
+        "runs only": given.force_command or "",
+        "only from": given.source_address or "",
+        "permits": ", ".join(given.permit),
+    }

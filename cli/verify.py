@@ -1,0 +1,139 @@
+"""`jit-ssh log verify`: every laptop is a witness. It keeps the last checkpoint it saw, and the log may only grow from there."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+import click
+
+from ca import entry
+from ca.certificate import SignedCertificate
+from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from ca.entry import IssueEntry
+from ca.errors import BadSignature, JitSshError, LogDamaged, Malformed, Misconfigured, NotFound
+from ca.merkle import HASH_LENGTH
+from ca.tiles import FULL_WIDTH, Tile
+from ca.trust import Trust
+from ca.verify import Report
+from ca.verify import verify as verify_log
+from cli import entries, files, output, profile
+from cli.client import Address, exchange
+from cli.directory import Directory
+from cli.held import blob, of_this_machine
+from cli.roles import client_of
+
+
+@click.command(epilog="Example:\n\n\b\n  jit-ssh log verify")
+@click.option("--json", "as_json", is_flag=True, help="Print what was checked as JSON.")
+def verify(as_json: bool) -> None:
+    """Check the log without trusting the CA.
+
+    The checkpoint's signature, all hashes, that the log only grew since this machine last looked, and in each entry that you may
+    read the person's signature and that the certificate is what was granted; and that each certificate on this machine is in the
+    log. The checkpoint is kept for the next time.
+    """
+    directory = Directory.of_home()
+    found = profile.load(directory)
+    address, trust, mine = Address.parse(found.url), found.trust, _Mine(directory, found.trust)
+    remembered = _remembered(directory, trust.verifier)
+    note = exchange(address, "GET", "/log/checkpoint")
+    try:
+        checkpoint = open_checkpoint(note, trust.verifier)
+        visible = mine.watched(entries.visible(client_of(found), checkpoint.size))
+        report = verify_log(trust, checkpoint, _leaves(address, checkpoint.size), visible, remembered)
+    except (Malformed, BadSignature) as error:
+        raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error
+    mine.demand_all(checkpoint.size)
+    _remember(directory, trust.verifier, checkpoint, note)
+    if as_json:
+        size_and_root = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
+        output.result_json(asdict(report) | {"checkpoint": size_and_root, "held": mine.count})
+    else:
+        _tell(report, mine.count, remembered)
+
+
+def _tell(report: Report, held: int, remembered: Checkpoint | None) -> None:
+    size = report.checkpoint.size
+    grown = f"it only grew from the {remembered.size} entries of the last time" if remembered else "seen here for the first time"
+    output.result(f"{report.checkpoint.origin} is whole: {size} entries below a root that its key signed")
+    output.fields(
+        {
+            "  read": f"{report.entries} of {size} entries" + ("" if report.entries == size else "; of the others, the hashes"),
+            "  verified": f"{report.signatures} signatures by people and by their new keys, {report.certificates} certificates",
+            "  held": f"{held} certificates on this machine, each in the log",
+            "  since": grown,
+        }
+    )
+
+
+class _Mine:
+    """The certificates by this CA that this machine holds, each of which the log must have."""
+
+    def __init__(self, directory: Directory, trust: Trust) -> None:
+        self._missing: dict[int, bytes] = {}  # serial → bytes that were signed
+        for held in of_this_machine(directory):
+            try:
+                certificate = SignedCertificate.parse(blob(directory, held.role) or b"").certificate
+            except Malformed:
+                continue  # no certificate that ssh could use
+            if certificate.ca_key in trust.public_keys:
+                self._missing[certificate.serial] = certificate.to_be_signed
+        self.count = len(self._missing)
+
+    def watched(self, visible: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """The same entries, each compared with what is held."""
+        for index, source in visible:
+            if index in self._missing and _certified(source) == self._missing[index]:
+                del self._missing[index]
+            yield index, source
+
+    def demand_all(self, size: int) -> None:
+        """Raises `LogDamaged` for a certificate that is not among the log's first `size` entries."""
+        if self._missing:
+            serials = ", ".join(str(serial) for serial in sorted(self._missing))
+            hint = "Tell the security team: a CA must not sign what it has not logged"
+            raise LogDamaged(f"this machine holds certificate {serials}, which is not among the log's {size} entries", hint)
+
+
+def _certified(source: bytes) -> bytes:
+    found = entry.decode(source)
+    return found.certificate.to_be_signed if isinstance(found, IssueEntry) else b""
+
+
+def _remembered(directory: Directory, key: VerifierKey) -> Checkpoint | None:
+    try:
+        note = directory.checkpoint.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return open_checkpoint(note, key)
+    except JitSshError as error:
+        raise Misconfigured(f"{directory.checkpoint} is no checkpoint of this log: {error.message}", "Who changed it?") from error
+
+
+def _remember(directory: Directory, key: VerifierKey, checkpoint: Checkpoint, note: bytes) -> None:
+    """Keeps the checkpoint, unless another process has verified a larger one meanwhile."""
+    with files.locked(directory.path):
+        newest = _remembered(directory, key)
+        if newest is None or newest.size <= checkpoint.size:
+            files.write(directory.checkpoint, note)
+
+
+def _leaves(address: Address, size: int) -> Iterator[bytes]:
+    """Every leaf hash of a log of this size, tile by tile."""
+    for start in range(0, size, FULL_WIDTH):
+        tile = Tile(0, start // FULL_WIDTH, min(FULL_WIDTH, size - start))
+        hashes = _tile(address, tile)
+        yield from (hashes[at : at + HASH_LENGTH] for at in range(0, tile.width * HASH_LENGTH, HASH_LENGTH))
+
+
+def _tile(address: Address, tile: Tile) -> bytes:
+    """A tile's hashes; a partial one may be gone when the full one is there (C2SP tlog-tiles)."""
+    try:
+        hashes = exchange(address, "GET", f"/log/{tile}")
+    except NotFound:
+        if tile.width == FULL_WIDTH:
+            raise
+        hashes = exchange(address, "GET", f"/log/{Tile(tile.level, tile.index)}")[: tile.width * HASH_LENGTH]
+    if len(hashes) != tile.width * HASH_LENGTH:
+        raise Malformed(f"{tile} has {len(hashes)} bytes, not {tile.width * HASH_LENGTH}")
+    return hashes
