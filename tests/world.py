@@ -157,7 +157,7 @@ class World:
         """`POST /v1/requests` with this body."""
         return self.http.post("/v1/requests", data=body if isinstance(body, bytes) else json.dumps(body))
 
-    def read(self, person: str, path: str, **changes: Any) -> TestResponse:
+    def read(self, person: str, path: str, /, **changes: Any) -> TestResponse:
         """`GET path` as this person."""
         said = ReadStatement(audience=ORIGIN, id=uuid7(), time=int(self.now), path=path)
         return self.http.get(path, headers={"Authorization": authorization(spelled(said, changes), self.people[person])})
