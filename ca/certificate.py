@@ -200,6 +200,8 @@ def _check_options(force_command: str | None, source_address: str | None) -> Non
             canonical = str(ipaddress.ip_network(cidr))
         except ValueError as error:
             raise Malformed(f"source-address {cidr[:60]!a} is not a network") from error
+        if "%" in cidr:  # a zone, of any characters: it means something on one machine only, and sshd refuses it
+            raise Malformed(f"source-address {cidr[:60]!a} has a zone")
         if canonical != cidr:
             raise Malformed(f"source-address {cidr[:60]!a} is not canonical, write {canonical}")
 
