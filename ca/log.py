@@ -78,11 +78,15 @@ class Store(Reading, Protocol):
 
 @dataclass(frozen=True)
 class Tail:
-    """Where the next entry goes: its index, its time in Unix milliseconds, and the entries so far."""
+    """Where the next entry goes: its index, its time in Unix milliseconds, and the entries so far.
+
+    What the store says of them is believed as far as `checkpoint` proves it, or this transaction made it.
+    """
 
     index: int
     time: int
     log: Writing
+    checkpoint: Checkpoint | None  # over all entries before this transaction; None when there are none
 
     def caused_by(self, statement_id: str) -> AnyEntry | None:
         """The entry that this statement caused."""
@@ -90,13 +94,18 @@ class Tail:
         return None if index is None else self.entry(index)
 
     def entry(self, index: int) -> AnyEntry:
-        """An entry that is there."""
-        return entry.decode(next(self.log.entries(index, index + 1)))
+        """An entry that is there. Raises `LogDamaged` for another than was logged."""
+        source = next(self.log.entries(index, index + 1), b"")
+        if self.checkpoint is not None and index < self.checkpoint.size:
+            size, root = self.checkpoint.size, self.checkpoint.root
+            proof = merkle.inclusion_proof(index, size, self.log.node)
+            merkle.verify_inclusion(merkle.leaf_hash(source), index, size, proof, root)
+        return entry.decode(source)
 
     def newest(self, kind: str) -> AnyEntry | None:
         """The newest entry of this kind."""
         found = self.log.newest(kind)
-        return None if found is None else entry.decode(found)
+        return None if found is None else self.entry(entry.decode(found).index)
 
 
 Make = Callable[[Tail], Sequence[AnyEntry]]
@@ -122,7 +131,8 @@ class Log:
         self._sign = sign
         self._clock = clock
         self._queue: deque[_Waiting] = deque()
-        self._turn = Lock()  # held by whoever commits for all in the queue
+        self._turn = Lock()  # held by whoever commits for all in the queue, and owns:
+        self._newest: tuple[str, Checkpoint] | None = None  # the newest note that was seen, and what it says
 
     def append(self, make: Make) -> Sequence[AnyEntry]:
         """Appends the entries that `make` returns for the tail of the log; durable and under a checkpoint on return.
@@ -143,12 +153,11 @@ class Log:
         try:
             with self.store.writing() as writing:
                 before = index = writing.size()
-                time = self._time(writing, index)
+                time, checkpoint = self._time(writing, index), self._checkpoint(writing, index)
                 for waiting in batch:
-                    index = _make(waiting, Tail(index, time, writing))
+                    index = _make(waiting, Tail(index, time, writing, checkpoint))
                 if index > before:
-                    root = merkle.root(index, writing.node)
-                    writing.add_checkpoint(index, self._checkpoint(index, root))
+                    writing.add_checkpoint(index, self._signed(writing, index, checkpoint))
         except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
             for waiting in batch:
                 waiting.error = error
@@ -166,7 +175,24 @@ class Log:
             )
         return time
 
-    def _checkpoint(self, size: int, root: bytes) -> str:
+    def _checkpoint(self, writing: Writing, size: int) -> Checkpoint | None:
+        """The checkpoint over the `size` entries that are there. Another process may have signed it."""
+        note = writing.checkpoint()
+        if size == 0 and note is None:
+            return None
+        if self._newest is None or self._newest[0] != note:
+            self._newest = (note or "", self._opened(note))
+        checkpoint = self._newest[1]
+        if checkpoint.size != size:
+            raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", _RESTORE)
+        return checkpoint
+
+    def _signed(self, writing: Writing, size: int, before: Checkpoint | None) -> str:
+        """The note for `size` entries. No root is signed that does not continue the one before, whatever the store says."""
+        root = merkle.root(size, writing.node)
+        if before is not None:
+            proof = merkle.consistency_proof(before.size, size, writing.node)
+            merkle.verify_consistency(before.size, before.root, size, root, proof)
         return sign_note(Checkpoint(self.key.name, size, root).body(), self.key, self._sign_raw)
 
     def _sign_raw(self, message: bytes) -> bytes:

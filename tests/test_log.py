@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -203,7 +204,7 @@ def test_an_entry_too_large_fails_its_own_caller_alone(opened: Opened) -> None:
 
 def test_of_two_entries_of_a_caller_both_are_logged_or_none(opened: Opened) -> None:
     def second_too_large(tail: Tail) -> Sequence[AnyEntry]:
-        return [*note()(tail), *note("x" * 65_536)(Tail(tail.index + 1, tail.time, tail.log))]
+        return [*note()(tail), *note("x" * 65_536)(replace(tail, index=tail.index + 1))]
 
     with pytest.raises(Malformed):
         opened.log.append(second_too_large)

@@ -1,0 +1,90 @@
+"""While the CA runs, somebody else writes to its database: nothing is signed because the store says so."""
+
+import dataclasses
+import sqlite3
+from base64 import b64encode
+from collections.abc import Iterator
+
+import pytest
+
+from ca import merkle
+from ca.entry import AnyEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
+from ca.errors import LogDamaged
+from tests.world import World, certificate
+
+Database = sqlite3.Connection
+
+
+@pytest.fixture
+def database(world: World) -> Iterator[Database]:
+    """The world's database, for somebody who can write to the file and removed its triggers."""
+    opened = sqlite3.connect(world.directory / "log.db", isolation_level=None)
+    for (trigger,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        opened.execute(f"DROP TRIGGER {trigger}")
+    yield opened
+    opened.close()
+
+
+def replace(database: Database, entry: AnyEntry, *, tree: bool = False) -> None:
+    """Puts `entry` in place of the one of its index; with `tree`, its leaf as well."""
+    database.execute("UPDATE entries SET entry = ? WHERE idx = ?", [entry.encode().decode(), entry.index])
+    if tree:
+        leaf = merkle.leaf_hash(entry.encode())
+        database.execute("UPDATE nodes SET hash = ? WHERE level = 0 AND position = ?", [leaf, entry.index])
+
+
+def as_root(issue: AnyEntry) -> IssueEntry:
+    """The entry of a certificate that was never granted."""
+    assert isinstance(issue, IssueEntry)
+    raised = dataclasses.replace(issue.certificate, principals=("root@web",))
+    return dataclasses.replace(issue, tbs=b64encode(raised.to_be_signed).decode())
+
+
+def test_a_repeated_request_is_answered_from_the_log(world: World, database: Database) -> None:
+    del database  # without triggers, and nothing changed
+    body = world.body("bo", role="dev")
+    assert certificate(world.post(body)) == certificate(world.post(body))
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_repeated_request_does_not_get_a_changed_entry_signed(world: World, database: Database, tree: bool) -> None:
+    body = world.body("bo", role="dev")
+    assert certificate(world.post(body)).certificate.principals == ("bo@dev",)
+    replace(database, as_root(world.entries()[-1]), tree=tree)
+    calls = world.signer.calls
+    answer = world.post(body)
+    assert (answer.status_code, answer.json and answer.json["code"], world.signer.calls) == (503, "log-damaged", calls)
+
+
+def test_a_request_that_was_put_behind_the_checkpoint_is_not_signed(world: World, database: Database) -> None:
+    body = world.body("bo", role="dev")
+    world.post(body)
+    request, issue = world.entries()[-2:]
+    assert isinstance(request, RequestEntry)
+    database.execute("DELETE FROM entries WHERE idx >= ?", [request.index])
+    database.execute("DELETE FROM nodes WHERE position >= ? AND level = 0", [request.index])
+    database.execute("DELETE FROM checkpoints WHERE size > ?", [request.index])
+    for entry in (request, as_root(issue)):
+        database.execute("INSERT INTO entries (idx, entry) VALUES (?, ?)", [entry.index, entry.encode().decode()])
+    calls = world.signer.calls
+    assert (world.post(body).status_code, world.signer.calls) == (503, calls)
+
+
+def test_no_root_is_signed_that_does_not_continue_the_one_before(world: World, database: Database) -> None:
+    assert world.ask("bo").status_code == 403
+    refusal = world.entries()[-1]
+    assert isinstance(refusal, RefuseEntry)
+    replace(database, dataclasses.replace(refusal, message="something else"), tree=True)
+    calls, size = world.signer.calls, world.store.size()
+    answer = world.ask("ana", role="dev")
+    assert (answer.status_code, world.signer.calls, world.store.size()) == (503, calls, size)
+
+
+def test_a_change_of_policy_is_not_hidden_behind_a_changed_entry(world: World, database: Database) -> None:
+    files = world.files | {"guardrails.toml": b'auditors = ["security", "sre"]\n'}
+    world.ca.adopt(files)
+    changed = world.entries()[-1]
+    assert isinstance(changed, PolicyEntry)
+    replace(database, dataclasses.replace(changed, files={}))
+    with pytest.raises(LogDamaged):
+        world.ca.adopt(world.files)
