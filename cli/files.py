@@ -24,8 +24,8 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def make_private_directory(path: Path) -> None:
-    """The directory and those above it, for their owner alone where they are new."""
-    for directory in reversed((path, *path.parents)):
+    """The directory, for its owner alone, and the one above it, if that is new."""
+    for directory in (path.parent, path):
         directory.mkdir(mode=0o700, exist_ok=True)
     path.chmod(0o700)
 

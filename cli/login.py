@@ -37,8 +37,14 @@ class Asked:
 
     role: str
     accounts: frozenset[str] | None
-    duration: int | None
+    duration: int  # seconds
     key: PublicKey
+
+    @classmethod
+    def of(cls, role: str, listed: Role | None, duration: int | None, key: PublicKey) -> "Asked":
+        """What was asked for, as far as it is known: without a duration the role's default, if the CA listed it."""
+        accounts = frozenset(account.principal for account in listed.accounts) if listed else None
+        return cls(role, accounts, duration or (listed.default_duration if listed else LONGEST), key)
 
 
 @click.command(
@@ -64,8 +70,7 @@ def login(roles: tuple[str, ...], reason: str, duration: int | None, as_json: bo
         key = Ed25519PrivateKey.generate()
         public = ed25519_key(key.public_key().public_bytes_raw())
         issued = Issued.parse(client.request(role, duration, reason, public, partial(_prove, key, public)))
-        accounts = frozenset(account.principal for account in listed[role].accounts) if role in listed else None
-        signed = check(issued, Asked(role, accounts, duration, public), found, int(time.time()))
+        signed = check(issued, Asked.of(role, listed.get(role), duration, public), found, int(time.time()))
         held = install(directory, found.trust, issued, signed, key)
         taken.append(held)
         if not as_json:
@@ -98,7 +103,7 @@ def check(issued: Issued, asked: Asked, found: Profile, now: int) -> SignedCerti
     except JitSshError as error:
         raise _wrong(error.message) from error
     principals, listed = frozenset(certificate.principals), ", ".join(certificate.principals)
-    longest = asked.duration if asked.duration is not None else LONGEST
+    longest = asked.duration
     for holds, otherwise in (
         (issued.certificate == signed.line, "it is not one line of type, base64 and key id"),
         (certificate.key == asked.key, "it certifies another key"),
@@ -134,7 +139,7 @@ def install(directory: Directory, trust: Trust, issued: Issued, signed: SignedCe
     now = int(time.time())
     agent = Agent.from_environment()
     older = _older(agent, issued.role, trust)
-    comment, seconds = f"jit-ssh:{issued.role}", issued.valid_before - now
+    comment, seconds = f"jit-ssh:{issued.role}", max(1, issued.valid_before - now)
     in_agent = agent is not None and agents.add(agent, key, signed, comment, seconds)
     held = Held(
         role=issued.role,

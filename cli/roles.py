@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import click
@@ -17,7 +18,7 @@ _WORDS: Final = {"granted": "yours at once", "approval": "needs approval", "deni
 
 def client_of(found: Profile) -> Client:
     """The CA of this profile, asked with its key."""
-    return Client(Address.parse(found.url), found.origin, lambda message: signing.sign(found.key, message))
+    return Client(Address.parse(found.url), found.origin, partial(signing.sign, found.key))
 
 
 def read_roles(directory: Directory, found: Profile) -> Roles:

@@ -1,9 +1,12 @@
 """`jit-ssh setup`: believe a CA, choose the key that signs, and let ssh know.
 
-Nothing but the public half of a key is written before the CA knows the person.
+Nothing is written before the CA knows the person.
 """
 
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import click
@@ -40,9 +43,8 @@ def setup(url: str, expected: str | None, wanted: str | None) -> None:
     _show(address, trust)
     _believe(trust, known, expected)
     candidate = _choose(wanted, expected is not None, directory)
-    key = candidate.usable(directory)
-    roles = _introduce(Client(address, trust.origin, lambda message: signing.sign(key, message)), candidate)
-    _write(directory, known, trust, address, key, roles)
+    roles = _introduce(address, trust, candidate)
+    _write(directory, known, trust, address, candidate, roles)
     output.talk(f"You are {introduced(roles)}. See what you can have: jit-ssh roles")
 
 
@@ -93,16 +95,20 @@ def _choose(wanted: str | None, confirmed: bool, directory: Directory) -> signin
     return found[chosen - 1]
 
 
-def _introduce(client: Client, candidate: signing.Candidate) -> Roles:
+def _introduce(address: Address, trust: Trust, candidate: signing.Candidate) -> Roles:
     """Asks the CA who this key is. Raises `UnknownSigner` with the line that makes it known."""
     try:
-        return Roles.parse(client.read("/v1/roles"))
+        with tempfile.TemporaryDirectory() as scratch:
+            key = candidate.usable(Path(scratch) / "signer.pub")
+            return Roles.parse(Client(address, trust.origin, partial(signing.sign, key)).read("/v1/roles"))
     except UnknownSigner as error:
         hint = f"Send this line to the CA's operator, then run setup again:\n{candidate.key.line}"
         raise UnknownSigner("the CA does not know your key; nothing was changed", hint) from error
 
 
-def _write(directory: Directory, known: Profile | None, trust: Trust, address: Address, key: str, roles: Roles) -> None:
+def _write(
+    directory: Directory, known: Profile | None, trust: Trust, address: Address, candidate: signing.Candidate, roles: Roles
+) -> None:
     """The profile is written last but one, so a crash before it leaves the old one; the Include line needs its file first."""
     files.make_private_directory(directory.path)
     if known is not None and known.log_key != trust.log_key:
@@ -113,7 +119,7 @@ def _write(directory: Directory, known: Profile | None, trust: Trust, address: A
         origin=trust.origin,
         ca_keys=trust.ca_keys,
         log_key=trust.log_key,
-        key=key,
+        key=candidate.usable(directory.signer),
         person=roles.person,
         roles=tuple(role.role for role in roles.roles),
     ).save(directory)

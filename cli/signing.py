@@ -14,7 +14,6 @@ from ca.keys import PublicKey
 from ca.signers.agent import Agent
 from ca.sshsig import NAMESPACE, SshSig
 from cli import files
-from cli.directory import Directory
 from cli.output import talk
 
 _PATIENCE: Final = 110.0  # seconds for a passphrase or a touch; afterwards the statement would be stale anyway
@@ -56,13 +55,12 @@ class Candidate:
     def __str__(self) -> str:
         return f"{self.key.algorithm} {self.key.fingerprint} {self.path or f'{self.comment} (agent)'}"
 
-    def usable(self, directory: Directory) -> str:
-        """What `ssh-keygen -f` gets; the public half of an agent's key is written for it."""
+    def usable(self, public_half: Path) -> str:
+        """What `ssh-keygen -f` gets; for a key that only an agent has, its public half is written to `public_half`."""
         if self.path is not None:
             return str(self.path)
-        files.make_private_directory(directory.path)
-        files.write(directory.signer, f"{self.key.line}\n".encode())
-        return str(directory.signer)
+        files.write(public_half, f"{self.key.line}\n".encode())
+        return str(public_half)
 
 
 def candidates(ssh_directory: Path) -> list[Candidate]:

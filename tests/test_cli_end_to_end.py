@@ -164,8 +164,21 @@ def test_setup_with_a_key_that_the_ca_does_not_know_says_what_to_send_to_the_ope
     done = home.run("setup", town.ca.url, "--fingerprint", town.ca.fingerprint, "--key", str(home.key))
     assert done.returncode == 1
     assert " ".join(home.key.with_suffix(".pub").read_text().split()[:2]) in done.stderr
-    assert not (home.ours / "profile.json").exists()
+    assert not home.ours.exists()
     assert not (home.path / ".ssh" / "config").exists()
+
+
+def test_setup_with_an_unknown_key_of_the_agent_leaves_the_one_that_signed_so_far(ana_with_agent: Home, town: Town) -> None:
+    home = ana_with_agent
+    subprocess.run(["ssh-add", "-q", str(home.key)], check=True, capture_output=True, env=home.environment)
+    stranger = keys.make(home.path, name="stranger")
+    subprocess.run(["ssh-add", "-q", str(home.path / "stranger")], check=True, capture_output=True, env=home.environment)
+    for key in (home.key, home.key.with_suffix(".pub")):
+        key.unlink()
+    known = FileSigner(town.ana, lambda _path: b"").public_key
+    assert home.run("setup", town.ca.url, "--key", known.fingerprint).returncode == 0
+    assert home.run("setup", town.ca.url, "--key", stranger.public_key.fingerprint).returncode == 1
+    assert home.json("roles")["person"] == "ana"
 
 
 def test_a_key_that_only_the_agent_has_can_sign(town: Town, tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "another role": lambda a: a | {"role": "db"},
     "another person": lambda a: a | {"person": "bo"},
     "another serial": lambda a: a | {"serial": 19},
+    "a later start": lambda a: a | {"valid_after": a["valid_after"] + 1},
     "an earlier end": lambda a: a | {"valid_before": a["valid_before"] - 1},
     "an account more": lambda a: a | {"accounts": [*a["accounts"], {"account": "root", "group": "db", "hosts": []}]},
     "no accounts": lambda a: a | {"accounts": []},
@@ -181,6 +182,12 @@ def test_a_listed_role_with_a_hostile_name_is_refused(believer: Home, ca: LyingC
     ca.role = "../../x"
     assert run(["roles"]) == 1
     assert run(["login"]) == 1
+
+
+def test_a_default_that_lasts_longer_than_was_listed_is_not_installed(believer: Home, ca: LyingCA) -> None:
+    ca.change_certificate = lambda certificate: replace(certificate, valid_before=certificate.valid_before + 3600)
+    assert run(["login"]) == 1
+    assert run(["login", "web"]) == 0
 
 
 def test_a_role_that_lists_other_accounts_than_it_gives_is_not_installed(believer: Home, ca: LyingCA) -> None:
