@@ -611,8 +611,10 @@ def test_a_log_that_grows_meanwhile_is_no_damaged_log(opened: Opened, key: FileS
     reader = Opened(opened.store.path, key)
     with ThreadPoolExecutor(1) as threads:
         growing = threads.submit(grow)
-        sizes = [checked.size for _ in range(40) if (checked := reader.log.check())]
-        stop.set()
+        try:
+            sizes = [checked.size for _ in range(40) if (checked := reader.log.check())]
+        finally:
+            stop.set()
         growing.result()
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[0]
