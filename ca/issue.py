@@ -81,7 +81,7 @@ class CertificateAuthority:
         for whose, key in self._own.items():
             if owner := policy.owner_of(key):
                 raise Misconfigured(f"people.toml gives {whose} key to {owner.name}", "Remove it there")
-        digests = {name: sha256(content).hexdigest() for name, content in files.items() if name.endswith(".toml")}
+        digests = {name: sha256(content).hexdigest() for name, content in files.items() if roles.is_policy_file(name)}
 
         def write(tail: Tail) -> Sequence[AnyEntry]:
             newest = tail.newest("policy")

@@ -284,6 +284,11 @@ def _role_name(name: str) -> str:
     return name.removeprefix("roles/").removesuffix(".toml")
 
 
+def is_policy_file(name: str) -> bool:
+    """Whether `load` reads it; what else lies in the directory decides nothing."""
+    return name in _SINGLE or _is_role(name)
+
+
 def _is_role(name: str) -> bool:
     return name.startswith("roles/") and name.endswith(".toml") and not _is_ignored(name)
 
