@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ca import entry, merkle, statement
-from ca.certificate import BACKDATE, Certificate
+from ca.certificate import BACKDATE, LONGEST, Certificate
 from ca.checkpoint import Checkpoint
 from ca.entry import AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
 from ca.errors import JitSshError, LogDamaged
@@ -136,7 +136,7 @@ class _Reader:
         assert isinstance(said, RequestStatement)  # noqa: S101 - for the type checker, which does not follow _demand
         _demand(said.audience == self._trust.origin, f"its statement was made for {said.audience}")
         _demand(said.id not in self._statements, "its statement stands in an earlier entry")
-        _demand(abs(said.time - found.time / 1000) <= FRESH + 1, "its statement was not fresh")
+        _demand(abs(said.time - found.time // 1000) <= FRESH, "its statement was not fresh")
         _demand(said.role == found.role, f"its statement asks for {said.role}")
         touched = found.signed.verify(found.statement.encode())
         _demand(touched or not found.hardware_key, "no touch of a security key is proven, though it says so")
@@ -152,7 +152,10 @@ class _Reader:
             raise LogDamaged(f"it points to entry {found.request}, which is not a request that was granted")
         said = statement.parse(request.statement.encode())
         _demand((found.actor, found.role) == (request.actor, request.role), "it names another person or role than its request")
-        _demand(isinstance(said, RequestStatement) and found.certificate.key == said.public_key, "it certifies another key")
+        assert isinstance(said, RequestStatement)  # noqa: S101 - so it was when it became one of the requests
+        _demand(found.certificate.key == said.public_key, "it certifies another key")
+        longest = LONGEST if said.duration is None else said.duration
+        _demand(request.privilege.duration <= longest, "it was granted for longer than was asked for")
         _check_certificate(found, found.certificate, request)
         _demand(found.certificate.ca_key in self._ca_keys, "it is for a CA that this machine does not trust")
         self.certificates += 1
