@@ -14,7 +14,7 @@ import subprocess
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from hashlib import sha512
+from hashlib import sha256, sha512
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -200,6 +200,20 @@ def test_the_codes_and_their_statuses_are_those_of_the_code() -> None:
 def test_every_error_of_the_product_has_a_status_or_is_only_recorded() -> None:
     kinds = {kind for kind in JitSshError.__subclasses__() if kind.__module__ == JitSshError.__module__}
     assert {kind.code for kind in kinds - problems.STATUS.keys()} <= {"refused"}
+
+
+def test_a_policy_entry_names_the_files_that_decide_and_no_others(world: World) -> None:
+    others = (".people.toml", "README.toml", "roles/.old/dev.toml", "roles/.#dev.toml", "roles/é.md", "notes.md")
+    world.files |= dict.fromkeys(others, b"")
+    size = world.store.size()
+    world.ca.adopt(world.files)
+    assert world.store.size() == size
+    world.adopt(guardrails='auditors = ["security", "sre"]\n')
+    newest = world.entries()[-1]
+    assert isinstance(newest, entry.PolicyEntry)
+    assert newest.files == {name: sha256(text).hexdigest() for name, text in world.files.items() if name not in others}
+    for name, digest in newest.files.items():
+        assert world.store.policy_file(digest) == world.files[name]
 
 
 # ------------------------------------------------------------------ problems
