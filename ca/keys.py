@@ -186,7 +186,7 @@ def _dss(signature: bytes) -> bytes:
 # ---------------------------------------------------------------------- rsa
 
 _RSA_HASHES: Final = {"rsa-sha2-512": hashes.SHA512(), "rsa-sha2-256": hashes.SHA256()}
-_SMALL_PRIMES_PRODUCT: Final = math.prod(n for n in range(2, 1000) if all(n % d for d in range(2, n)))
+_SMALL_PRIMES_PRODUCT: Final = math.prod(n for n in range(2, 1000) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
 def _read_rsa(reader: Reader) -> _Verify:

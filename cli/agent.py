@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ca.certificate import SignedCertificate, certificate_algorithm
 from ca.errors import JitSshError, Malformed, SignerFailed
 from ca.keys import PublicKey
-from ca.signers.agent import SUCCESS, Agent
+from ca.signers.agent_socket import SUCCESS, Agent
 from ca.wire import string, u32
 
 _ADD_CONSTRAINED: Final = 25

@@ -12,7 +12,7 @@ from typing import ClassVar
 from ca import canonical
 from ca.errors import JitSshError
 from ca.names import PERSON, require
-from ca.signers.agent import Agent
+from ca.signers.agent_socket import Agent
 from cli import files, sshconfig
 from cli.accounts import Account
 from cli.directory import Directory

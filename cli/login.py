@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ca.certificate import BACKDATE, SignedCertificate
 from ca.errors import JitSshError, Malformed, Misconfigured
 from ca.keys import PublicKey, ed25519_key
-from ca.signers.agent import Agent
+from ca.signers.agent_socket import Agent
 from ca.sshsig import SshSig, signed_bytes
 from ca.statement import FRESH
 from ca.trust import Trust

@@ -11,7 +11,7 @@ from typing import Final
 
 from ca.errors import JitSshError, Malformed, SignerFailed
 from ca.keys import PublicKey
-from ca.signers.agent import Agent
+from ca.signers.agent_socket import Agent
 from ca.sshsig import NAMESPACE, SshSig
 from cli import files
 from cli.output import talk

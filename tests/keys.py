@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from ca.keys import PublicKey
-from ca.signers.agent import Agent, AgentSigner
+from ca.signers.agent import AgentSigner
+from ca.signers.agent_socket import Agent
 from ca.signers.file import FileSigner
 from ca.sshsig import SshSig, signed_bytes
 from ca.wire import mpint, string, u32

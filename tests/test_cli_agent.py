@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.keys import ed25519_key
-from ca.signers.agent import Agent
+from ca.signers.agent_socket import Agent
 from ca.signers.file import FileSigner
 from ca.wire import string, u32
 from cli import agent as agents

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from ca.errors import Misconfigured
 from ca.keys import PublicKey
-from ca.signers.agent import Agent, AgentSigner
+from ca.signers.agent import AgentSigner
+from ca.signers.agent_socket import Agent
 from ca.signers.file import FileSigner
 
 
