@@ -28,21 +28,25 @@ T = TypeVar("T", bound=Tagged)
 
 def encode(value: object) -> bytes:
     """The canonical JSON of a dataclass, or of a mapping of plain values."""
-    text = json.dumps(plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    return _ENCODER.encode(value).encode()
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:
     """The value as JSON has it: mappings, lists, text, integers and booleans, and nothing for None in a dataclass."""
-    if is_dataclass(value) and not isinstance(value, type):
-        members = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-        tag = dict([value.TAG]) if isinstance(value, Tagged) else {}
-        return tag | {name: member for name, member in members.items() if member is not None}
+    return json.loads(_ENCODER.encode(value))
+
+
+def _members(value: object) -> dict[str, object]:
+    """What the encoder writes for a value that JSON does not know."""
     if isinstance(value, Mapping):
-        return {name: plain(member) for name, member in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(member) for member in value]
-    return value
+        return dict(value)
+    kind: Any = type(value)
+    tag = dict([value.TAG]) if isinstance(value, Tagged) else {}
+    members = ((name, getattr(value, name)) for name in _shapes(kind))
+    return tag | {name: member for name, member in members if member is not None}
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_members)
 
 
 def decode(source: bytes, kinds: Iterable[type[T]], what: str) -> T:
@@ -59,9 +63,10 @@ def parse_object(source: bytes, what: str) -> dict[str, Any]:
     """The JSON object in `source`: no duplicate keys, no numbers but integers of 64 bits. Raises `Malformed`."""
     try:
         value = json.loads(
-            source.decode(), object_pairs_hook=_members, parse_float=_no_float, parse_int=_integer, parse_constant=_no_float
+            source.decode(), object_pairs_hook=_once_each, parse_float=_no_float, parse_int=_integer, parse_constant=_no_float
         )
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+        if b"\\u" in source:  # else there is no lone surrogate, which is no text
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Malformed(f"{what} is not JSON: {_reason(error)}") from error
     if not isinstance(value, dict):
@@ -73,7 +78,7 @@ def _reason(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
 
 
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a key stands twice")
@@ -121,6 +126,8 @@ def _optional(shape: object) -> bool:
 
 
 def _read(value: object, shape: Any, what: str) -> object:
+    if type(value) is shape:
+        return value
     if _optional(shape):
         present = [part for part in get_args(shape) if part is not type(None)]
         return None if value is None else _read(value, present[0], what)
@@ -130,9 +137,7 @@ def _read(value: object, shape: Any, what: str) -> object:
         return tuple(_read(member, get_args(shape)[0], what) for member in value)
     if get_origin(shape) is Mapping and isinstance(value, dict):
         return {name: _read(member, get_args(shape)[1], what) for name, member in value.items()}
-    if type(value) is not shape:
-        raise Malformed(f"{what} is not {_WORDS.get(shape, 'a list')}")
-    return value
+    raise Malformed(f"{what} is not {_WORDS.get(shape, 'a list')}")
 
 
 _WORDS: Final = {str: "text", int: "an integer", bool: "true or false"}
