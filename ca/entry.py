@@ -6,7 +6,7 @@ signature verbatim, so that it can be checked without this CA. Binary fields are
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, get_args
 
 from ca import canonical
 from ca.certificate import Certificate
@@ -40,6 +40,16 @@ class Way:
     def unmet(self) -> int:
         """How many conditions do not hold, or are unknown."""
         return sum(finding.holds is not True for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Step:
+    """So many different people of a group have to approve; after `escalate_after` seconds those of `escalate_to` may as well."""
+
+    group: str
+    count: int
+    escalate_after: int | None = None
+    escalate_to: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,23 +100,44 @@ class PolicyEntry(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedEntry(Entry):
-    """What `request` and `refuse` share: the person's own words, and the facts and the policy by which they were judged."""
+class SaidEntry(Entry):
+    """What every entry that a person caused has: their own words, signed, and the facts and policy by which they were judged."""
 
-    role: str
     statement: str
     signature: str
-    possession: str
     address: str | None = None
     hardware_key: bool
     policy: int
-    findings: tuple[Finding, ...]  # about the request as a whole
-    ways: tuple[Way, ...]  # the blocks considered; of a granted request the first decided
 
     @property
     def signed(self) -> SshSig:
         """The person's signature over the statement."""
         return SshSig.parse(decode_base64(self.signature, "the signature"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedEntry(SaidEntry):
+    """What every decision about a role has: its reasons, condition by condition."""
+
+    role: str
+    findings: tuple[Finding, ...]  # about the request as a whole
+    ways: tuple[Way, ...]  # the blocks considered; the first is the one that decided
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestEntry(DecidedEntry):
+    """A request that policy granted at once (no `steps`) or that waits for approvals until `expires` (Unix seconds).
+
+    `request` is the first request of the grant that this one extends.
+    """
+
+    TAG: ClassVar = ("kind", "request")
+
+    possession: str
+    privilege: Privilege
+    steps: tuple[Step, ...] = ()
+    expires: int | None = None
+    request: int | None = None
 
     @property
     def possession_signed(self) -> SshSig:
@@ -115,29 +146,90 @@ class AskedEntry(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestEntry(AskedEntry):
-    """A request that policy granted."""
-
-    TAG: ClassVar = ("kind", "request")
-
-    privilege: Privilege
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefuseEntry(AskedEntry):
-    """A request that was refused; `code` and `message` are what the person was told."""
+class RefuseEntry(DecidedEntry):
+    """What a person asked for or did and was refused; `code` and `message` are what they were told."""
 
     TAG: ClassVar = ("kind", "refuse")
 
+    possession: str | None = None
+    request: int | None = None
     code: str
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApproveEntry(DecidedEntry):
+    """Another person's yes to a request. With `privilege` it was the last one needed: the grant begins at this entry's time."""
+
+    TAG: ClassVar = ("kind", "approve")
+
+    request: int
+    privilege: Privilege | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OnRequest(SaidEntry):
+    role: str
+    request: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenyEntry(_OnRequest):
+    """An approver's no: it ends the request."""
+
+    TAG: ClassVar = ("kind", "deny")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithdrawEntry(_OnRequest):
+    """The person who asked takes it back before it is granted."""
+
+    TAG: ClassVar = ("kind", "withdraw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropEntry(_OnRequest):
+    """The person gives the grant back early."""
+
+    TAG: ClassVar = ("kind", "drop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokeEntry(SaidEntry):
+    """The security team ends one grant (`request`), one certificate (`serial`), or every grant of `person` so far."""
+
+    TAG: ClassVar = ("kind", "revoke")
+
+    person: str
+    request: int | None = None
+    serial: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockEntry(SaidEntry):
+    """From here on `person` gets nothing and approves nothing, and every grant of theirs so far ends."""
+
+    TAG: ClassVar = ("kind", "lock")
+
+    person: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlockEntry(SaidEntry):
+    """`person` may ask and approve again; what was ended stays ended."""
+
+    TAG: ClassVar = ("kind", "unlock")
+
+    person: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class IssueEntry(Entry):
     """A certificate whose serial is this entry's index: its exact to-be-signed bytes, and the `request` that led to it.
 
-    A crash after this entry and before the signature leaves an entry without a certificate, which is harmless.
+    The first one of a grant made at once is issued on the request's own statement; every other one carries the statement that
+    asked for it, and the decision of that moment. A crash after this entry and before the signature leaves an entry without a
+    certificate, which is harmless.
     """
 
     TAG: ClassVar = ("kind", "issue")
@@ -145,6 +237,11 @@ class IssueEntry(Entry):
     role: str
     request: int
     tbs: str
+    statement: str | None = None
+    signature: str | None = None
+    possession: str | None = None
+    policy: int | None = None
+    ways: tuple[Way, ...] | None = None
 
     @property
     def certificate(self) -> Certificate:
@@ -152,8 +249,21 @@ class IssueEntry(Entry):
         return Certificate.parse_to_be_signed(decode_base64(self.tbs, "the certificate"))
 
 
-AnyEntry = GenesisEntry | PolicyEntry | RequestEntry | RefuseEntry | IssueEntry
-KINDS: Final[tuple[type[AnyEntry], ...]] = (GenesisEntry, PolicyEntry, RequestEntry, RefuseEntry, IssueEntry)
+AnyEntry = (
+    GenesisEntry
+    | PolicyEntry
+    | RequestEntry
+    | ApproveEntry
+    | DenyEntry
+    | WithdrawEntry
+    | RefuseEntry
+    | IssueEntry
+    | DropEntry
+    | RevokeEntry
+    | LockEntry
+    | UnlockEntry
+)
+KINDS: Final[tuple[type[AnyEntry], ...]] = get_args(AnyEntry)
 
 
 def decode(source: bytes) -> AnyEntry:

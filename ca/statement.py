@@ -6,15 +6,16 @@ UUIDv7 that the client makes and the log accepts once; `time` is Unix seconds.
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, get_args
 
 from ca.canonical import Tagged, decode
 from ca.errors import Malformed
 from ca.keys import PublicKey
-from ca.names import ORIGIN, ROLE, require
+from ca.names import ORIGIN, PERSON, ROLE, require
 
 FRESH: Final = 120  # seconds around the CA's clock within which a statement is accepted
 LONGEST_REASON: Final = 500  # characters
+_LEAF: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LARGEST: Final = 8 * 1024
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 
@@ -48,18 +49,131 @@ class RequestStatement(Statement):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(ROLE, self.role, "role")
-        if len(self.reason) > LONGEST_REASON or not self.reason.isprintable():
-            raise Malformed(
-                f"the reason is longer than {LONGEST_REASON} characters or has control or direction characters",
-                "Write one line of plain text",
-            )
-        if self.public_key.line != self.key:
-            raise Malformed("the key is not of the form `type base64`", "Leave out the comment")
+        _check_reason(self.reason)
+        _check_key(self.key)
 
     @property
     def public_key(self) -> PublicKey:
         """The key to certify."""
         return PublicKey.parse_line(self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRequest(Statement):
+    """What is said about the request in entry `request`."""
+
+    request: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.request < 2**62:
+            raise Malformed(f"there is no request {self.request}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(OnRequest):
+    """An answer to exactly the request that was shown: `leaf` is its entry's leaf hash, 64 lower-case hexadecimal digits."""
+
+    leaf: str
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(_LEAF, self.leaf, "leaf")
+        _check_reason(self.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApproveStatement(Answer):
+    """Yes, for the duration asked or a shorter one in seconds."""
+
+    TAG: ClassVar = ("action", "approve")
+
+    duration: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenyStatement(Answer):
+    """No."""
+
+    TAG: ClassVar = ("action", "deny")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithdrawStatement(OnRequest):
+    """The person who asked takes it back."""
+
+    TAG: ClassVar = ("action", "withdraw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropStatement(OnRequest):
+    """The person who holds the grant gives it back."""
+
+    TAG: ClassVar = ("action", "drop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateStatement(OnRequest):
+    """Another certificate within a grant, for `key`."""
+
+    TAG: ClassVar = ("action", "certificate")
+
+    key: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_key(self.key)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key to certify."""
+        return PublicKey.parse_line(self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokeStatement(Statement):
+    """The security team ends one grant, one certificate, or every grant of a person."""
+
+    TAG: ClassVar = ("action", "revoke")
+
+    reason: str
+    request: int | None = None
+    person: str | None = None
+    serial: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_reason(self.reason)
+        if [self.request, self.person, self.serial].count(None) != 2:
+            raise Malformed("to revoke, name one of request, person and serial")
+        if self.person is not None:
+            require(PERSON, self.person, "person")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OnPerson(Statement):
+    person: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(PERSON, self.person, "person")
+        _check_reason(self.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockStatement(_OnPerson):
+    """The person gets nothing from now on."""
+
+    TAG: ClassVar = ("action", "lock")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlockStatement(_OnPerson):
+    """The person may ask again."""
+
+    TAG: ClassVar = ("action", "unlock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +190,32 @@ class ReadStatement(Statement):
             raise Malformed("the path to read is not a path")
 
 
-AnyStatement = RequestStatement | ReadStatement
-_KINDS: Final[tuple[type[AnyStatement], ...]] = (RequestStatement, ReadStatement)
+AnyStatement = (
+    RequestStatement
+    | ApproveStatement
+    | DenyStatement
+    | WithdrawStatement
+    | DropStatement
+    | CertificateStatement
+    | RevokeStatement
+    | LockStatement
+    | UnlockStatement
+    | ReadStatement
+)
+_KINDS: Final[tuple[type[AnyStatement], ...]] = get_args(AnyStatement)
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > LONGEST_REASON or not reason.isprintable():
+        raise Malformed(
+            f"the reason is longer than {LONGEST_REASON} characters or has control or direction characters",
+            "Write one line of plain text",
+        )
+
+
+def _check_key(key: str) -> None:
+    if PublicKey.parse_line(key).line != key:
+        raise Malformed("the key is not of the form `type base64`", "Leave out the comment")
 
 
 def parse(source: bytes) -> AnyStatement:
