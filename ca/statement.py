@@ -6,12 +6,13 @@ UUIDv7 that the client makes and the log accepts once; `time` is Unix seconds.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final
 
 from ca.canonical import Tagged, decode
 from ca.errors import Malformed
 from ca.keys import PublicKey
-from ca.names import ORIGIN, ROLE, require
+from ca.names import LINE, ORIGIN, ROLE, require
 
 FRESH: Final = 120  # seconds around the CA's clock within which a statement is accepted
 LONGEST_REASON: Final = 500  # characters
@@ -48,7 +49,7 @@ class RequestStatement(Statement):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(ROLE, self.role, "role")
-        if len(self.reason) > LONGEST_REASON or not self.reason.isprintable():
+        if len(self.reason) > LONGEST_REASON or not LINE.fullmatch(self.reason):
             raise Malformed(
                 f"the reason is longer than {LONGEST_REASON} characters or has control or direction characters",
                 "Write one line of plain text",
@@ -56,7 +57,7 @@ class RequestStatement(Statement):
         if self.public_key.line != self.key:
             raise Malformed("the key is not of the form `type base64`", "Leave out the comment")
 
-    @property
+    @cached_property
     def public_key(self) -> PublicKey:
         """The key to certify."""
         return PublicKey.parse_line(self.key)
