@@ -21,7 +21,7 @@ from ca.entry import AnyEntry
 from ca.issue import CertificateAuthority
 from ca.keys import PublicKey
 from ca.log import Log
-from ca.signers.file import FileSigner
+from ca.signers.uri import Signer
 from ca.statement import ReadStatement, RequestStatement, Statement
 from ca.store.sqlite import SqliteStore
 from ca.wire import Reader
@@ -78,7 +78,7 @@ groups = ["sre"]
 class CountingSigner:
     """A signer that knows how often it was used."""
 
-    def __init__(self, inner: FileSigner) -> None:
+    def __init__(self, inner: Signer) -> None:
         self._inner = inner
         self.public_key = inner.public_key
         self.calls = 0
