@@ -94,9 +94,9 @@ class CountingSigner:
 class World:
     """A CA in `directory` whose clock reads `now` (Unix seconds) and stands still unless a test moves it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, now: float = START) -> None:
         self.directory = directory
-        self.now = START
+        self.now = now
         self.signer = CountingSigner(keys.make(directory, name="ca"))
         self.log_signer = keys.make(directory, name="log")
         self.people: dict[str, Key] = {name: keys.make(directory, name=name) for name in ("ana", "bo", "eve")}
