@@ -70,7 +70,8 @@ def _read_private(path: Path) -> bytes:
                 )
             return file.read(64 * 1024)
     except OSError as error:
-        raise Misconfigured(f"the key file {path} cannot be read: {error.strerror}") from error
+        hint = "Restore it, or name another in ca.toml"
+        raise Misconfigured(f"the key file {path} cannot be read: {error.strerror}", hint) from error
 
 
 def create(path: Path, passphrase: bytes | None) -> PublicKey:
