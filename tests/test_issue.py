@@ -1,8 +1,10 @@
 """`ca.issue`, the spine: decide, log, sign, in this order; and what is left when one of them fails."""
 
 import dataclasses
+import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -195,8 +197,9 @@ def test_a_person_removed_while_the_request_waited_is_refused(world: World) -> N
         world.ca.log.append = append  # type: ignore[method-assign]
         world.adopt(people=world.files["people.toml"].decode().replace("[people.ana]", "[people.ann]"))
         reloaded.set()
-        assert answer.result().status_code == 403
+        assert answer.result().status_code == 401
     assert world.signer.calls == 0
+    assert world.kinds() == ["genesis", "policy", "policy"]
 
 
 # ------------------------------------------------------------------- the signer
@@ -341,3 +344,32 @@ def test_a_decision_cannot_be_changed_after_it_was_made(world: World) -> None:
     world.ask("ana")
     with pytest.raises(dataclasses.FrozenInstanceError):
         world.entries()[2].actor = "bo"  # type: ignore[misc]
+
+
+def test_whoever_is_decided_behind_a_new_policy_in_the_same_commit_is_decided_by_it(world: World) -> None:
+    """The new policy's entry and the request share a batch: both wait while another holds the log's turn."""
+    body = world.body("ana")
+    without_ana = world.files["people.toml"].replace(b'["engineers", "sre"]', b'["engineers"]')
+    with ThreadPoolExecutor(2) as threads:
+        with world.ca.log._turn:
+            adopting = threads.submit(world.ca.adopt, world.files | {"people.toml": without_ana})
+            while len(world.ca.log._queue) < 1:
+                time.sleep(0.001)
+            asking = threads.submit(world.post, body)
+            while len(world.ca.log._queue) < 2:
+                time.sleep(0.001)
+        assert adopting.result().index == 2
+        assert asking.result().status_code == 403
+    assert world.kinds()[2:] == ["policy", "refuse"]
+    refusal = world.entries()[3]
+    assert isinstance(refusal, RefuseEntry)
+    assert refusal.policy == 2
+
+
+def test_a_ca_whose_policy_another_process_replaced_decides_nothing_until_it_reads_the_files_again(world: World) -> None:
+    changed = world.files | {"guardrails.toml": b'auditors = ["sre"]\n'}
+    other = CertificateAuthority(world._log(), world.signer, changed, os.urandom)
+    assert world.ask("ana").status_code == 503
+    world.files = changed
+    assert world.ca.adopt(world.files).index == other.rules.index
+    assert world.ask("ana").status_code == 201
