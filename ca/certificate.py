@@ -8,11 +8,12 @@ import base64
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Self
 
 from ca.errors import Malformed
 from ca.keys import ALGORITHMS, PublicKey
-from ca.names import KEY_ID, PRINCIPAL, require
+from ca.names import KEY_ID, LINE, PRINCIPAL, require
 from ca.wire import Reader, decode_base64, string, u32, u64
 
 BACKDATE: Final = 60  # seconds before its issue from which a certificate is valid: hosts' clocks differ
@@ -80,7 +81,7 @@ class Certificate:
             raise Malformed(f"the nonce has {len(self.nonce)} bytes, not {NONCE_BYTES}")
         _check_options(self.force_command, self.source_address)
 
-    @property
+    @cached_property
     def to_be_signed(self) -> bytes:
         """The bytes under the CA's signature."""
         options = [("force-command", self.force_command), ("source-address", self.source_address)]
@@ -193,7 +194,7 @@ class SignedCertificate:
 
 
 def _check_options(force_command: str | None, source_address: str | None) -> None:
-    if force_command is not None and not (0 < len(force_command) <= 1024 and force_command.isprintable()):
+    if force_command is not None and not (0 < len(force_command) <= 1024 and LINE.fullmatch(force_command)):
         raise Malformed("force-command is empty, longer than 1,024 characters, or has a control character")
     for cidr in source_address.split(",") if source_address is not None else ():
         try:

@@ -66,12 +66,6 @@ class Replayed(JitSshError):
     code = "replayed"
 
 
-class Refused(JitSshError):
-    """A request for something that nobody may have: a key that cannot be certified, a role that is not there."""
-
-    code = "refused"
-
-
 class Forbidden(JitSshError):
     """A person asked to read what is not theirs to read."""
 

@@ -93,7 +93,7 @@ def _not_empty(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _line(text: str) -> str:
-    if not text.strip() or text != text.strip() or not text.isprintable():
+    if not text.strip() or text != text.strip() or not names.LINE.fullmatch(text):
         raise ValueError("must be one line of printable text without spaces around it")
     return text
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from ca import entry, roles
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
-from ca.errors import BadSignature, Malformed, Misconfigured, Replayed, SignerFailed, Stale
-from ca.keys import ed25519_key
+from ca.errors import BadSignature, Malformed, Misconfigured, Replayed, SignerFailed, Stale, UnknownSigner
+from ca.keys import PublicKey, ed25519_key
 from ca.log import Log, Tail
 from ca.policy import Denied, Facts, Granted, evaluate
 from ca.roles import Policy
@@ -32,6 +32,7 @@ class Asked:
     """A request whose statement and proof of possession were verified: who asked, their words verbatim, and the facts."""
 
     person: str
+    key: PublicKey  # that signed it
     statement: RequestStatement
     text: str
     signature: str
@@ -71,6 +72,7 @@ class CertificateAuthority:
         self._own = {"the CA's own": signer.public_key, "the log's own": ed25519_key(log.key.public_key)}
         self.trust = Trust(origin=log.key.name, ca_keys=(signer.public_key.line,), log_key=str(log.key))
         _check_genesis(log, self.trust)
+        self._coming: Rules | None = None  # of a policy entry that is being committed
         self.rules = self.adopt(files)
 
     # ------------------------------------------------------------ the policy
@@ -88,9 +90,13 @@ class CertificateAuthority:
             if isinstance(newest, PolicyEntry) and newest.files == digests:
                 return [newest]
             tail.log.add_files({name: files[name] for name in digests})
+            self._coming = Rules(policy, tail.index)
             return [PolicyEntry(index=tail.index, time=tail.time, actor=OPERATOR, files=digests)]
 
-        self.rules = Rules(policy, self.log.append(write)[0].index)
+        try:
+            self.rules = Rules(policy, self.log.append(write)[0].index)
+        finally:
+            self._coming = None  # if its entry is not there, another may get that index
         return self.rules
 
     def ready(self) -> None:
@@ -117,7 +123,9 @@ class CertificateAuthority:
         known = tail.caused_by(asked.statement.id)
         if known is not None:
             return _again(asked, known, tail)
-        rules, said = self.rules, asked.statement
+        rules, said = self._in_force(tail), asked.statement
+        if rules.policy.is_revoked(asked.key) or rules.policy.owner_of(asked.key) != rules.policy.people.get(asked.person):
+            raise UnknownSigner(f"the key {asked.key.fingerprint} has just been taken from {asked.person}")
         if abs(tail.time // 1000 - said.time) > FRESH:  # it waited for the log: an entry that verifies as stale is not written
             raise Stale(f"the statement became older than {FRESH} s while the log was busy", "Try again")
         now = datetime.fromtimestamp(tail.time / 1000, UTC)
@@ -130,6 +138,14 @@ class CertificateAuthority:
             case Denied() as denied:
                 reasons = {"findings": denied.findings, "ways": denied.ways}
                 return [_record(RefuseEntry, asked, tail, rules, **reasons, code="denied", message=denied.message)]
+
+    def _in_force(self, tail: Tail) -> Rules:
+        """The rules of the newest policy entry, which may stand in this very batch."""
+        newest = tail.newest("policy")
+        for rules in (self._coming, self.rules):
+            if rules is not None and newest is not None and newest.index == rules.index:
+                return rules
+        raise Misconfigured("another process took other policy files into force", "Send this one a SIGHUP")
 
     def _grant(self, asked: Asked, tail: Tail, rules: Rules, granted: Granted) -> Sequence[AnyEntry]:
         reasons = {"findings": granted.findings, "ways": granted.ways}

@@ -12,7 +12,8 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Self
+from functools import lru_cache
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -39,8 +40,9 @@ class PublicKey:
     application: str | None = field(compare=False)  # of an sk- key, "ssh:" or "ssh:…"
     _verify: _Verify = field(compare=False, repr=False)
 
-    @classmethod
-    def parse(cls, blob: bytes) -> Self:
+    @staticmethod
+    @lru_cache(maxsize=1024)  # issuing one certificate reads the same three keys eight times; what was refused is read again
+    def parse(blob: bytes) -> "PublicKey":
         """Reads a key blob.
 
         Raises `Malformed` for anything but a sound ed25519, ecdsa, rsa (3072 to 8192 bits) or sk- key, a certificate included.
@@ -56,10 +58,10 @@ class PublicKey:
         verify = _SCHEMES[algorithm](reader)
         application = _application(reader) if algorithm.startswith("sk-") else None
         reader.end()
-        return cls(blob, algorithm, application, verify)
+        return PublicKey(blob, algorithm, application, verify)
 
     @classmethod
-    def parse_line(cls, text: str) -> Self:
+    def parse_line(cls, text: str) -> "PublicKey":
         """Reads the one-line form, `type base64 [comment]`; the comment is dropped. Raises `Malformed`."""
         line = text.removesuffix("\n")
         if len(line) > 2 * _LARGEST_BLOB or not line.isprintable():

@@ -193,7 +193,10 @@ class Log:
         if before is not None:
             proof = merkle.consistency_proof(before.size, size, writing.node)
             merkle.verify_consistency(before.size, before.root, size, root, proof)
-        return sign_note(Checkpoint(self.key.name, size, root).body(), self.key, self._sign_raw)
+        checkpoint = Checkpoint(self.key.name, size, root)
+        note = sign_note(checkpoint.body(), self.key, self._sign_raw)
+        self._newest = (note, checkpoint)  # if this is not committed, the note in the store is another one, and is opened
+        return note
 
     def _sign_raw(self, message: bytes) -> bytes:
         reader = Reader(self._sign(message), "the log key's signature")

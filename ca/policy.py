@@ -240,7 +240,7 @@ def _about_request(role: Role, length: int, reason: str | None, facts: Facts) ->
 
 def _reason(role: Role, reason: str) -> Finding:
     sentence = SENTENCES["reason"].format(LONGEST_REASON)
-    if len(reason) > LONGEST_REASON or not reason.isprintable():
+    if len(reason) > LONGEST_REASON or not names.LINE.fullmatch(reason):
         return Finding("reason", sentence, "it is too long, or has characters that cannot be shown", holds=False)
     if role.reason is None:
         return Finding("reason", sentence, "it is", holds=True)

@@ -192,9 +192,11 @@ class Policy:
         return known is not None and not set(known.groups).isdisjoint(self.guardrails.auditors)
 
     def accounts(self, principals: tuple[str, ...]) -> tuple[Account, ...]:
-        """What principals of this policy mean, for display."""
+        """What principals mean, for display; one of an earlier policy may be of a host group that is gone."""
         split = (principal.partition("@") for principal in principals)
-        return tuple(Account(account, group, self.hosts[group].hosts) for account, _, group in split)
+        return tuple(
+            Account(account, group, self.hosts[group].hosts if group in self.hosts else ()) for account, _, group in split
+        )
 
 
 # -------------------------------------------------------------------- loading

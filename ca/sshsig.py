@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from ca.errors import Malformed
 from ca.keys import PublicKey
-from ca.wire import Reader, string, u32
+from ca.wire import Reader, decode_base64, string, u32
 
 NAMESPACE: Final = "jit-ssh"
 _MAGIC: Final = b"SSHSIG"
@@ -56,10 +56,7 @@ class SshSig:
         lines = text.strip().splitlines()
         if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
             raise Malformed("this is not an armored SSH signature")
-        try:
-            return cls.parse(base64.b64decode("".join(lines[1:-1]), validate=True))
-        except ValueError as error:
-            raise Malformed("the armored signature is not base64") from error
+        return cls.parse(decode_base64("".join(lines[1:-1]), "the armored signature"))
 
     @property
     def blob(self) -> bytes:

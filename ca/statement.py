@@ -11,7 +11,7 @@ from typing import ClassVar, Final, get_args
 from ca.canonical import Tagged, decode
 from ca.errors import Malformed
 from ca.keys import PublicKey
-from ca.names import ORIGIN, PERSON, ROLE, require
+from ca.names import LINE, ORIGIN, PERSON, ROLE, require
 
 FRESH: Final = 120  # seconds around the CA's clock within which a statement is accepted
 LONGEST_REASON: Final = 500  # characters
@@ -50,9 +50,9 @@ class RequestStatement(Statement):
         super().__post_init__()
         require(ROLE, self.role, "role")
         _check_reason(self.reason)
-        _check_key(self.key)
+        _check_key(self.key, self.public_key)
 
-    @property
+    @cached_property
     def public_key(self) -> PublicKey:
         """The key to certify."""
         return PublicKey.parse_line(self.key)
@@ -123,9 +123,9 @@ class CertificateStatement(OnRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_key(self.key)
+        _check_key(self.key, self.public_key)
 
-    @property
+    @cached_property
     def public_key(self) -> PublicKey:
         """The key to certify."""
         return PublicKey.parse_line(self.key)
@@ -206,15 +206,15 @@ _KINDS: Final[tuple[type[AnyStatement], ...]] = get_args(AnyStatement)
 
 
 def _check_reason(reason: str) -> None:
-    if len(reason) > LONGEST_REASON or not reason.isprintable():
+    if len(reason) > LONGEST_REASON or not LINE.fullmatch(reason):
         raise Malformed(
             f"the reason is longer than {LONGEST_REASON} characters or has control or direction characters",
             "Write one line of plain text",
         )
 
 
-def _check_key(key: str) -> None:
-    if PublicKey.parse_line(key).line != key:
+def _check_key(line: str, key: PublicKey) -> None:
+    if key.line != line:
         raise Malformed("the key is not of the form `type base64`", "Leave out the comment")
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from ca import canonical, statement
 from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, WrongAudience
 from ca.issue import Asked
+from ca.keys import PublicKey
 from ca.roles import Policy
 from ca.sshsig import SshSig
 from ca.statement import FRESH, AnyStatement, ReadStatement, RequestStatement
@@ -25,6 +26,7 @@ class Identified:
     """A person, what they signed, and whether a security key proved their touch."""
 
     person: str
+    key: PublicKey
     statement: AnyStatement
     touched: bool
 
@@ -50,7 +52,7 @@ def identify(text: str, signature: SshSig, policy: Policy, origin: str, now: int
     if abs(age) > FRESH:
         when = f"{age} s old" if age > 0 else f"{-age} s in the future"
         raise Stale(f"the statement is {when}, more than {FRESH} s", "Set this machine's clock right, and try again")
-    return Identified(owner.name, said, touched)
+    return Identified(owner.name, key, said, touched)
 
 
 def asked(body: bytes, address: str | None, policy: Policy, origin: str, now: int) -> Asked:
@@ -63,7 +65,7 @@ def asked(body: bytes, address: str | None, policy: Policy, origin: str, now: in
     if proof.key != who.statement.public_key:
         raise BadSignature("the proof of possession is not by the key to certify", "Sign the statement with that key as well")
     proof.verify(text.encode())
-    return Asked(who.person, who.statement, text, signature, possession, address, who.touched)
+    return Asked(who.person, who.key, who.statement, text, signature, possession, address, who.touched)
 
 
 def reader(authorization: str | None, path: str, policy: Policy, origin: str, now: int) -> Identified:

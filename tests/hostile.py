@@ -47,7 +47,7 @@ def forged_sshsig(
     hashed = hashlib.new(digest, message).digest()
     fields = string(namespace) + string(reserved) + string(digest)
     signature = key.sign(magic + fields + string(hashed))
-    return magic + u32(version) + string(claimed or key.public_key.blob) + fields + string(signature)
+    return magic + u32(version) + string(key.public_key.blob if claimed is None else claimed) + fields + string(signature)
 
 
 def body(text: bytes, signature: bytes, possession: bytes) -> dict[str, str]:

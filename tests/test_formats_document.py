@@ -11,7 +11,9 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import types
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from hashlib import sha256, sha512
@@ -182,6 +184,15 @@ def test_every_public_limit_of_a_format_is_in_the_document(module: str) -> None:
 def test_the_names_are_those_of_the_code() -> None:
     patterns = {name: value.pattern for name, value in vars(names).items() if isinstance(value, re.Pattern)}
     assert {row[0]: row[1] for row in rows(CHAPTERS["Names"])} == patterns
+
+
+def test_a_line_is_what_can_be_shown_whatever_the_version_of_unicode() -> None:
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        selector = 0xE0100 <= code <= 0xE01EF  # marks that select a variant: invisible, so refused with their plane
+        if unicodedata.category(character) != "Cn":
+            assert bool(names.LINE.fullmatch(character)) == (character.isprintable() and not selector), hex(code)
+    assert names.LINE.fullmatch("\U0001fae8")  # unknown to Unicode 14, which Python 3.11 has
 
 
 def test_the_key_types_and_how_many_fields_they_have_are_those_of_the_code() -> None:

@@ -21,7 +21,7 @@ from ca.entry import AnyEntry
 from ca.issue import CertificateAuthority
 from ca.keys import PublicKey
 from ca.log import Log
-from ca.signers.file import FileSigner
+from ca.signers.uri import Signer
 from ca.statement import ReadStatement, RequestStatement, Statement
 from ca.store.sqlite import SqliteStore
 from ca.wire import Reader
@@ -78,7 +78,7 @@ groups = ["sre"]
 class CountingSigner:
     """A signer that knows how often it was used."""
 
-    def __init__(self, inner: FileSigner) -> None:
+    def __init__(self, inner: Signer) -> None:
         self._inner = inner
         self.public_key = inner.public_key
         self.calls = 0
@@ -94,9 +94,9 @@ class CountingSigner:
 class World:
     """A CA in `directory` whose clock reads `now` (Unix seconds) and stands still unless a test moves it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, now: float = START) -> None:
         self.directory = directory
-        self.now = START
+        self.now = now
         self.signer = CountingSigner(keys.make(directory, name="ca"))
         self.log_signer = keys.make(directory, name="log")
         self.people: dict[str, Key] = {name: keys.make(directory, name=name) for name in ("ana", "bo", "eve")}

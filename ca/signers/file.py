@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -34,7 +35,7 @@ class FileSigner:
                 key = serialization.load_ssh_private_key(source, None)
             except TypeError:  # encrypted
                 key = serialization.load_ssh_private_key(source, passphrase(path))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the last for a security key's file
             raise Misconfigured(f"{path} is not a private key that this passphrase opens: {error}") from error
         if not isinstance(key, _PrivateKey):
             raise Misconfigured(f"{path} holds a key of a type that cannot sign here", "Use an ed25519 key")
@@ -69,7 +70,8 @@ def _read_private(path: Path) -> bytes:
                 )
             return file.read(64 * 1024)
     except OSError as error:
-        raise Misconfigured(f"the key file {path} cannot be read: {error.strerror}") from error
+        hint = "Restore it, or name another in ca.toml"
+        raise Misconfigured(f"the key file {path} cannot be read: {error.strerror}", hint) from error
 
 
 def create(path: Path, passphrase: bytes | None) -> PublicKey:

@@ -197,7 +197,8 @@ class SqliteStore:
         Raises `Misconfigured` when it is not there, or when it is there and is to be created.
         """
         if path.exists() == create:
-            raise Misconfigured(f"the database {path} {'exists already' if create else 'is not there'}")
+            there = "exists already" if create else "is not there"
+            raise Misconfigured(f"the database {path} {there}", "Nothing was changed" if create else _RESTORE)
         self.path = path
         self._remembered = path.with_name(path.name + ".checkpoint")
         self._memory = os.open(self._remembered, os.O_WRONLY | os.O_CREAT, 0o600)

@@ -1,0 +1,147 @@
+"""Entries: what is logged is read again as it was, nothing else is an entry, and none is too large to be one."""
+
+import dataclasses
+import json
+from base64 import b64encode
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ca import canonical, entry
+from ca.entry import (
+    KINDS,
+    LARGEST,
+    AnyEntry,
+    Finding,
+    GenesisEntry,
+    IssueEntry,
+    PolicyEntry,
+    Privilege,
+    RefuseEntry,
+    RequestEntry,
+    Way,
+)
+from ca.errors import Malformed
+from tests.world import World
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NUMBER = st.integers(0, 2**63 - 1)
+FINDINGS = st.lists(st.builds(Finding, TEXT, TEXT, TEXT, st.none() | st.booleans()), max_size=2).map(tuple)
+WAYS = st.lists(st.builds(Way, TEXT, FINDINGS, st.none() | TEXT), max_size=2).map(tuple)
+PRIVILEGES = st.builds(
+    Privilege,
+    principals=st.lists(TEXT, max_size=2).map(tuple),
+    duration=NUMBER,
+    force_command=st.none() | TEXT,
+    source_address=st.none() | TEXT,
+    permit=st.lists(TEXT, max_size=2).map(tuple),
+)
+HEAD = {"index": NUMBER, "time": NUMBER, "actor": TEXT}
+ASKED = {
+    "role": TEXT,
+    "statement": TEXT,
+    "signature": TEXT,
+    "possession": TEXT,
+    "address": st.none() | TEXT,
+    "hardware_key": st.booleans(),
+    "policy": NUMBER,
+    "findings": FINDINGS,
+    "ways": WAYS,
+}
+ENTRIES = st.one_of(
+    st.builds(GenesisEntry, **HEAD, origin=TEXT, ca_key=TEXT, log_key=TEXT),
+    st.builds(PolicyEntry, **HEAD, files=st.dictionaries(TEXT, TEXT, max_size=3)),
+    st.builds(RequestEntry, **HEAD, **ASKED, privilege=PRIVILEGES),
+    st.builds(RefuseEntry, **HEAD, **ASKED, code=TEXT, message=TEXT),
+    st.builds(IssueEntry, **HEAD, role=TEXT, request=NUMBER, tbs=TEXT),
+)
+
+
+@given(ENTRIES)
+def test_an_entry_of_any_kind_is_read_as_it_was_written(written: AnyEntry) -> None:
+    encoded = written.encode()
+    assert entry.decode(encoded) == written
+    assert json.loads(encoded)["kind"] == written.TAG[1]
+
+
+def test_every_kind_is_tried_and_named_once() -> None:
+    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 5
+
+
+@given(ENTRIES, st.data())
+def test_an_entry_changed_anywhere_is_malformed_or_another(written: AnyEntry, data: st.DataObject) -> None:
+    encoded = written.encode()
+    at, octet = data.draw(st.integers(0, len(encoded) - 1)), data.draw(st.integers(0, 255))
+    changed = encoded[:at] + bytes([octet]) + encoded[at + 1 :]
+    with suppress(Malformed):
+        assert (entry.decode(changed) == written) == (changed == encoded)
+    for cut in (encoded[:at], encoded[at + 1 :], encoded + encoded[at : at + 1]):
+        with pytest.raises(Malformed):
+            entry.decode(cut)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.TAG[1])
+def test_the_members_of_a_kind_are_those_that_are_documented_and_no_more(kind: type[AnyEntry]) -> None:
+    members = {field.name: 1 for field in dataclasses.fields(kind)} | {"kind": kind.TAG[1]}
+    with pytest.raises(Malformed, match="unknown member 'more'"):
+        entry.decode(canonical.encode(members | {"more": 1}))
+    for name in members.keys() - {"kind", "address"}:
+        with pytest.raises(Malformed, match="lacks the member"):
+            entry.decode(canonical.encode({other: value for other, value in members.items() if other != name}))
+
+
+def test_an_entry_is_not_larger_than_its_length_of_two_bytes_can_say() -> None:
+    def sized(length: int) -> PolicyEntry:
+        return PolicyEntry(index=1, time=0, actor="x" * length, files={})
+
+    frame = len(sized(0).encode())
+    assert len(sized(LARGEST - frame).encode()) == LARGEST == 2**16 - 1
+    with pytest.raises(Malformed, match="entry 1 has 65536 bytes, more than 65535"):
+        sized(LARGEST - frame + 1).encode()
+    with pytest.raises(Malformed, match="more than 65535"):
+        entry.decode(bytes(LARGEST + 1))
+
+
+def test_the_largest_request_that_a_person_can_make_is_an_entry(world: World) -> None:
+    """Quotes are escaped twice, in the statement and in the entry; two RSA keys of 8,192 bits would not fit a statement twice."""
+    assert world.ask("ana", reason="INC-1" + '"' * 495).status_code == 201
+    assert world.ask("ana", reason="INC-1" + "\N{GRINNING FACE}" * 495).status_code == 201
+    assert world.ask("ana", reason="\\" * 500).status_code == 403
+    world.check()
+
+
+def test_a_log_of_real_entries_is_read_as_it_was_written(world: World) -> None:
+    assert world.ask("ana").status_code == 201
+    assert world.ask("bo").status_code == 403
+    assert world.kinds() == ["genesis", "policy", "request", "issue", "refuse"]
+    for index, source in enumerate(world.store.entries(0, world.store.size())):
+        read = entry.decode(source)
+        assert (read.index, read.encode()) == (index, source)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_an_entry_holds_in_base64_is_read_or_malformed(lasting_world: World, data: st.DataObject) -> None:
+    issued = IssueEntry(index=3, time=0, actor="ana", role="dev", request=2, tbs=b64encode(data.draw(st.binary())).decode())
+    with pytest.raises(Malformed):
+        _ = issued.certificate
+    if lasting_world.store.size() < 4:
+        assert lasting_world.ask("ana").status_code == 201
+    asked = next(one for one in lasting_world.entries() if isinstance(one, RequestEntry))
+    hostile = dataclasses.replace(asked, signature=data.draw(TEXT), possession=data.draw(TEXT))
+    with pytest.raises(Malformed):
+        _ = hostile.signed
+    with pytest.raises(Malformed):
+        _ = hostile.possession_signed
+
+
+def test_an_issue_is_under_two_kib_and_says_nothing_personal(world: World) -> None:
+    """It travels inside the certificate, to hosts and their logs."""
+    assert world.ask("ana", reason="INC-1 a name and a number").status_code == 201
+    encoded = world.entries()[-1].encode()
+    assert json.loads(encoded)["kind"] == "issue"
+    assert len(encoded) < 2048
+    assert b"a name" not in encoded
+    assert b"127.0.0.1" not in encoded
