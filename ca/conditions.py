@@ -9,7 +9,8 @@ condition, a `[[deny]]` lets pass only on a `False`.
 
 import ipaddress
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import ClassVar, Final, Literal, Self
@@ -17,7 +18,8 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import Field, RootModel, model_validator
 
 from ca.entry import Finding
-from ca.fields import AtLeastOne, Cidr, KnownGroup, KnownPerson, MinuteOfDay, Table, Zone
+from ca.fields import AtLeastOne, Cidr, KnownGroup, KnownPerson, KnownSchedule, MinuteOfDay, Table, Zone
+from ca.oncall import Level, Shift
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -32,6 +34,7 @@ class Facts:
     address: str | None
     hardware_key: bool
     now: datetime
+    on_call: Mapping[str, Shift | str] = field(default_factory=dict)  # by schedule; a sentence where it is not known
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
@@ -69,9 +72,9 @@ class Condition:
         """Whether it holds for a person of these groups, and what was seen."""
         raise NotImplementedError
 
-    def holds_until(self, start: datetime, end: datetime) -> datetime:
-        """The moment at which it stops to hold, or `end`; it holds at `start`."""
-        del start
+    def holds_until(self, facts: Facts, end: datetime) -> datetime:
+        """The moment at which it stops to hold, or `end`; it holds at the facts' `now`."""
+        del facts
         return end
 
 
@@ -135,11 +138,11 @@ class Hours(Table, Condition):
         local = facts.now.astimezone(self.zone)
         return self._contains(facts.now), f"it is {_DAYS[local.weekday()]} {local:%H:%M} in {self.zone.key}"
 
-    def holds_until(self, start: datetime, end: datetime) -> datetime:
+    def holds_until(self, facts: Facts, end: datetime) -> datetime:
         # Step by step: a window, an adjoining one and a change of the clock all end on a step, for the offsets of time
         # zones, and the moments at which they change, are whole quarters of an hour.
         step = 60 * math.gcd(self.from_, self.to, 15)
-        at = datetime.fromtimestamp(int(start.timestamp()) // step * step + step, UTC)
+        at = datetime.fromtimestamp(int(facts.now.timestamp()) // step * step + step, UTC)
         while at < end and self._contains(at):
             at += timedelta(seconds=step)
         return min(at, end)
@@ -185,6 +188,38 @@ class HardwareKey(RootModel[bool], Condition, frozen=True, strict=True):
         return facts.hardware_key == self.root, f"it is signed with {'a security' if facts.hardware_key else 'an ordinary'} key"
 
 
+class OnCall(Table, Condition):
+    """`on_call = { schedule = "web", levels = [1, 2], until_shift_end = true }`
+
+    With `until_shift_end` a grant under it ends with the shift.
+    """
+
+    sentence: ClassVar = "the person is level {}"
+    says_who: ClassVar = True
+
+    schedule: KnownSchedule
+    levels: AtLeastOne[Level]
+    until_shift_end: bool = False
+
+    def value_text(self) -> str:
+        return f"{' or '.join(map(str, self.levels))} on call on schedule {self.schedule}"
+
+    def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool | None, str]:
+        del groups
+        shift = facts.on_call.get(self.schedule, f"unknown: schedule {self.schedule} was not looked at")
+        if isinstance(shift, str):
+            return None, shift
+        is_what = "not on call" if shift.level is None else f"level {shift.level}"
+        others = listed(tuple(f"{person} ({level})" for person, level in shift.on_call)) or "nobody"
+        return shift.level in self.levels, f"{facts.person} is {is_what}; on call now: {others}"
+
+    def holds_until(self, facts: Facts, end: datetime) -> datetime:
+        shift = facts.on_call[self.schedule]
+        if not self.until_shift_end or isinstance(shift, str) or shift.until is None:
+            return end
+        return min(end, datetime.fromtimestamp(shift.until, UTC))
+
+
 class Conditions(Table):
     """The conditions of one block, each at most once. All of them have to hold."""
 
@@ -193,6 +228,7 @@ class Conditions(Table):
     hours: Hours | None = None
     networks: Networks | None = None
     hardware_key: HardwareKey | None = None
+    on_call: OnCall | None = None
 
     @cached_property
     def given(self) -> tuple[tuple[str, str, Condition], ...]:
@@ -208,6 +244,6 @@ class Conditions(Table):
             found.append(Finding(name, sentence, observed, holds))
         return tuple(found)
 
-    def hold_until(self, start: datetime, end: datetime) -> datetime:
-        """The moment at which the first of them stops to hold, or `end`; all hold at `start`."""
-        return min((condition.holds_until(start, end) for _, _, condition in self.given), default=end)
+    def hold_until(self, facts: Facts, end: datetime) -> datetime:
+        """The moment at which the first of them stops to hold, or `end`; all hold at the facts' `now`."""
+        return min((condition.holds_until(facts, end) for _, _, condition in self.given), default=end)

@@ -33,7 +33,7 @@ _MAX_PATTERN: Final = 200          # characters
 _MAX_ATTEMPTS: Final = 1_000_000   # ways to try a pattern on one reason: some ten milliseconds
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-# What a policy file may refer to, by kind ("group", "person", "host group", "role"); None when its file cannot be read.
+# What a policy file may refer to, by kind ("group", "person", "host group", "role", "schedule"); None: its file cannot be read.
 Known = Mapping[str, frozenset[str] | None]
 
 
@@ -233,8 +233,10 @@ Principal = Annotated[
 
 PersonName = Annotated[str, _from_text(_person, "ana")]
 GroupName = Annotated[str, checked_name(names.GROUP, "group", "sre")]
+ScheduleName = Annotated[str, checked_name(names.GROUP, "schedule", "web")]
 RoleName = Annotated[str, checked_name(names.ROLE, "role", "web-admin")]
 HostPattern = Annotated[str, checked_name(names.HOST_PATTERN, "host pattern", "web-*.example.com")]
 KnownGroup = Annotated[str, _reference("group")]
 KnownPerson = Annotated[str, _reference("person")]
 KnownRole = Annotated[str, _reference("role")]
+KnownSchedule = Annotated[str, _reference("schedule")]

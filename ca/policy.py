@@ -31,7 +31,7 @@ SENTENCES: Final = {
     "reason_of_role": "the reason is as the role wants it ({})",
     "pin_source_address": "the address that the certificate will be bound to is known",
     "approvals": "the request is approved by {}",
-    "window": "the grant ends with the hours of the rule that decides",
+    "window": "the grant ends with the hours, or the shift, of the rule that decides",
 }
 NEEDS_APPROVAL: Final = "needs approval, which comes with requests"
 
@@ -171,7 +171,7 @@ def _grant(
     ways: tuple[Way, ...],
 ) -> Granted:
     asked_end = facts.now + timedelta(seconds=length)
-    ends = [(block.hold_until(facts.now, asked_end), way) for block, way in open_rules]
+    ends = [(block.hold_until(facts, asked_end), way) for block, way in open_rules]
     end, deciding = max(ends, key=lambda each: each[0])  # the first of those that last longest
     duration = int(end.timestamp()) - int(facts.now.timestamp())
     if end < asked_end:

@@ -119,7 +119,7 @@ def test_a_window_ends_at_the_first_minute_outside_it(begin: int, end: int, minu
         return
     latest = start + timedelta(hours=4)
     minutes = (start.replace(second=0) + timedelta(minutes=after) for after in range(1, 241))
-    assert window.holds_until(start, latest) == next((each for each in minutes if not inside(each)), latest)
+    assert window.holds_until(facts(now=start), latest) == next((each for each in minutes if not inside(each)), latest)
 
 
 def test_of_several_open_rules_the_longest_decides_and_the_first_of_equals() -> None:
