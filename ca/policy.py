@@ -12,14 +12,14 @@ from typing import Final
 from ca import names
 from ca.certificate import PERMITS
 from ca.conditions import Facts, listed
-from ca.entry import Finding, Privilege, Way
+from ca.entry import Finding, Privilege, Step, Way
 from ca.fields import MAX_DURATION, duration_text, suggestion
 from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
 __all__ = [
-    "NEEDS_APPROVAL", "SENTENCES", "Decision", "Denied", "Facts", "Finding", "Granted", "Way",
-    "evaluate", "outlook", "principals",
+    "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
+    "eligible", "evaluate", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
@@ -31,10 +31,10 @@ SENTENCES: Final = {
     "reason_of_role": "the reason is as the role wants it ({})",
     "pin_source_address": "the address that the certificate will be bound to is known",
     "approvals": "the request is approved by {}",
+    "auto_per_day": "fewer than {} grants without approval in the last 24 hours",
+    "max_extensions": "the grant was extended fewer than {} times",
     "window": "the grant ends with the hours, or the shift, of the rule that decides",
 }
-NEEDS_APPROVAL: Final = "needs approval, which comes with requests"
-
 _MOST_WAYS: Final = 12  # blocks told of in a decision: it has to fit in an entry of the log
 _SEAL: Final = object()
 
@@ -59,6 +59,27 @@ class Granted:
 
 
 @dataclass(frozen=True)
+class Approved:
+    """Somebody's yes, for no longer than `duration` seconds where they said so."""
+
+    person: str
+    duration: int | None = None
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The privilege is the person's once the `steps` are done, each by other people; `ways[0]` is the rule that asks for them."""
+
+    person: str
+    role: str
+    privilege: Privilege
+    steps: tuple[Step, ...]
+    expires: int  # Unix seconds
+    findings: tuple[Finding, ...]
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True)
 class Denied:
     """The role is not the person's, and why.
 
@@ -71,29 +92,25 @@ class Denied:
     ways: tuple[Way, ...]
 
     @property
-    def needs_approval(self) -> bool:
-        """Whether approvals are all that is missing."""
-        return [finding.condition for finding in _unmet(self.findings)] == ["approvals"]
-
-    @property
     def message(self) -> str:
         """The one sentence for the person: what to do instead, or what to mend first."""
         if self.ways and self.ways[0].message is not None:
             return f"{self.role} is denied: {self.ways[0].message}"
         nearest = self.ways[0].findings if self.ways else ()
-        for finding in _unmet((*nearest, *self.findings)):
-            if finding.condition != "approvals":
-                return f"{self.role} is not granted: it needs that {finding.sentence}, but {finding.observed}"
-        return f"{self.role} {NEEDS_APPROVAL}"
+        missing = _unmet((*nearest, *self.findings))[0]
+        return f"{self.role} is not granted: it needs that {missing.sentence}, but {missing.observed}"
 
 
-Decision = Granted | Denied
+Decision = Granted | Pending | Denied
 
 
-def evaluate(policy: Policy, role: str, duration: int | None, reason: str, facts: Facts) -> Decision:
-    """Decides a request for `role` by `facts.person`, for `duration` seconds or the role's default.
+def evaluate(
+    policy: Policy, role: str, duration: int | None, reason: str, facts: Facts, approvals: tuple[Approved, ...] = ()
+) -> Decision:
+    """Decides a request for `role` by `facts.person`, for `duration` seconds or the role's default, approved by so many so far.
 
-    A duration above the role's maximum is denied, never cut; one that outlasts the hours of the deciding rule ends with them.
+    A duration above the role's maximum is denied, never cut; one that outlasts the hours or the shift of the deciding rule ends
+    with them. A request that nobody could approve is denied at once.
     """
     person, known = policy.people.get(facts.person), policy.roles.get(role)
     if person is None:
@@ -101,7 +118,7 @@ def evaluate(policy: Policy, role: str, duration: int | None, reason: str, facts
     if known is None:
         # Whoever asks sees the names of all roles by `jit-ssh roles`: naming a close one tells nothing new.
         return _unknown("role", role, f"there is none of this name{suggestion(role, policy.roles)}")
-    return _decide(policy, known, person, facts, duration, reason)
+    return _decide(policy, known, person, facts, duration, reason, approvals)
 
 
 def outlook(policy: Policy, facts: Facts) -> tuple[tuple[Role, Decision], ...]:
@@ -112,7 +129,7 @@ def outlook(policy: Policy, facts: Facts) -> tuple[tuple[Role, Decision], ...]:
     person = policy.people.get(facts.person)
     if person is None:
         return ()
-    decided = [(role, _decide(policy, role, person, facts, None, None)) for role in policy.roles.values()]
+    decided = [(role, _decide(policy, role, person, facts, None, None, ())) for role in policy.roles.values()]
     return tuple(sorted(decided, key=lambda each: (_rank(each[1]), each[0].name)))
 
 
@@ -125,8 +142,10 @@ def _rank(decision: Decision) -> int:
     match decision:
         case Granted():
             return 0
+        case Pending():
+            return 1
         case Denied():
-            return 1 if decision.needs_approval else 2
+            return 2
 
 
 def _unknown(what: str, role: str, observed: str) -> Denied:
@@ -145,20 +164,43 @@ def _unmet(findings: tuple[Finding, ...]) -> list[Finding]:
 # ------------------------------------------------------------------ one role
 
 
-def _decide(policy: Policy, role: Role, person: Person, facts: Facts, duration: int | None, reason: str | None) -> Decision:
+def _decide(
+    policy: Policy,
+    role: Role,
+    person: Person,
+    facts: Facts,
+    duration: int | None,
+    reason: str | None,
+    approvals: tuple[Approved, ...],
+) -> Decision:
     if denials := _denials(policy, role, person, facts):
         return Denied(role.name, (), denials[:_MOST_WAYS])
-    length = role.default_duration if duration is None else duration
-    findings = tuple(_about_request(role, length, reason, facts))
-    rules = [(block, _allow_way(at, block, person, facts)) for at, block in enumerate(role.allow, start=1)]
-    nearest = tuple(sorted((way for _, way in rules), key=lambda way: way.unmet))
-    open_rules = [(block, way) for block, way in rules if not way.unmet]
-    if not open_rules:
-        findings += _only_approvals(nearest)
-    if _unmet(findings) or not open_rules:
+    asked = role.default_duration if duration is None else duration
+    findings = tuple(_about_request(role, asked, reason, facts))
+    rules = [_consider(policy, role, at, block, person, facts, approvals) for at, block in enumerate(role.allow, start=1)]
+    ways = tuple(sorted((rule.way for rule in rules), key=lambda way: way.unmet))
+    open_rules = [rule for rule in rules if not rule.way.unmet]
+    waiting = [rule for rule in rules if rule.possible and _lacks_only_approvals(rule.way)]
+    if _unmet(findings) or not (open_rules or waiting):
         unmet_first = sorted(findings, key=lambda finding: finding.holds is True)
-        return Denied(role.name, tuple(unmet_first), nearest[:_MOST_WAYS])
-    return _grant(role, person, facts, length, findings, open_rules, nearest)
+        return Denied(role.name, tuple(unmet_first), ways[:_MOST_WAYS])
+    allowed = min((asked, *(yes.duration for yes in approvals if yes.duration is not None)))
+    if open_rules:
+        return _grant(role, person, facts, allowed, findings, open_rules, ways)
+    easiest = min(waiting, key=lambda rule: rule.missing)
+    return Pending(
+        person=person.name,
+        role=role.name,
+        privilege=_privilege(role, person, facts, allowed),
+        steps=tuple(approval.step for approval in easiest.block.approvals or ()),
+        expires=int((facts.asked_at or facts.now).timestamp()) + role.waits_for,
+        findings=findings,
+        ways=_deciding_first(easiest.way, ways),
+    )
+
+
+def _lacks_only_approvals(way: Way) -> bool:
+    return [finding.condition for finding in _unmet(way.findings)] == ["approvals"]
 
 
 def _grant(
@@ -167,25 +209,32 @@ def _grant(
     facts: Facts,
     length: int,
     findings: tuple[Finding, ...],
-    open_rules: list[tuple[Allow, Way]],
+    open_rules: "list[_Rule]",
     ways: tuple[Way, ...],
 ) -> Granted:
     asked_end = facts.now + timedelta(seconds=length)
-    ends = [(block.hold_until(facts, asked_end), way) for block, way in open_rules]
+    ends = [(rule.block.hold_until(facts, asked_end), rule.way) for rule in open_rules]
     end, deciding = max(ends, key=lambda each: each[0])  # the first of those that last longest
     duration = int(end.timestamp()) - int(facts.now.timestamp())
     if end < asked_end:
         cut = f"it ends at {end.astimezone(UTC):%H:%M} UTC, after {duration} of {length} seconds"
         findings += (Finding("window", SENTENCES["window"], cut, holds=True),)
-    privilege = Privilege(
+    privilege = _privilege(role, person, facts, duration)
+    return Granted(person.name, role.name, privilege, findings, _deciding_first(deciding, ways), seal=_SEAL)
+
+
+def _deciding_first(deciding: Way, ways: tuple[Way, ...]) -> tuple[Way, ...]:
+    return (deciding, *(way for way in ways if way is not deciding))[:_MOST_WAYS]
+
+
+def _privilege(role: Role, person: Person, facts: Facts, duration: int) -> Privilege:
+    return Privilege(
         principals=principals(role, person.name),
         duration=duration,
         force_command=role.force_command,
         source_address=_source(facts) if role.pin_source_address else None,
         permit=tuple(permit for permit in PERMITS if permit.lower() in role.permit),
     )
-    others = (way for way in ways if way is not deciding)
-    return Granted(person.name, role.name, privilege, findings, (deciding, *others)[:_MOST_WAYS], seal=_SEAL)
 
 
 def _source(facts: Facts) -> str:
@@ -210,18 +259,72 @@ def _denials(policy: Policy, role: Role, person: Person, facts: Facts) -> tuple[
     return tuple(way for way in ways if all(finding.holds is not False for finding in way.findings))
 
 
-def _allow_way(at: int, block: Allow, person: Person, facts: Facts) -> Way:
-    findings = block.findings(facts, person.groups)
+@dataclass(frozen=True)
+class _Rule:
+    """An allow block as considered: how many approvals it still lacks, and whether people who could give them exist."""
+
+    block: Allow
+    way: Way
+    missing: int = 0
+    possible: bool = True
+
+
+def _consider(
+    policy: Policy, role: Role, at: int, block: Allow, person: Person, facts: Facts, approvals: tuple[Approved, ...]
+) -> _Rule:
+    findings, missing, possible = block.findings(facts, person.groups), 0, True
     if block.approvals is not None:
-        wanted = listed(tuple(f"{approval.count} of {approval.group}" for approval in block.approvals))
-        findings += (Finding("approvals", SENTENCES["approvals"].format(wanted), NEEDS_APPROVAL, holds=False),)
-    return Way(f"allow {at}", findings)
+        steps = tuple(approval.step for approval in block.approvals)
+        missing = sum(step.count for step in steps) - _filled(steps, [eligible(policy, step, facts) for step in steps], approvals)
+        could = [eligible(policy, step, facts, in_time=True) for step in steps]
+        possible = _filled(steps, could, None) == sum(step.count for step in steps)
+        findings += (_approval_finding(steps, missing, possible, approvals),)
+    elif role.auto_per_day is not None:
+        sentence = SENTENCES["auto_per_day"].format(role.auto_per_day)
+        few = facts.auto_granted < role.auto_per_day
+        findings += (Finding("auto_per_day", sentence, f"it was granted {facts.auto_granted} times", few),)
+    return _Rule(block, Way(f"allow {at}", findings), missing, possible)
 
 
-def _only_approvals(ways: tuple[Way, ...]) -> tuple[Finding, ...]:
-    """The finding of the first way that lacks nothing else."""
-    lacking = (_unmet(way.findings) for way in ways)
-    return next((tuple(unmet) for unmet in lacking if [each.condition for each in unmet] == ["approvals"]), ())
+def _approval_finding(steps: tuple[Step, ...], missing: int, possible: bool, approvals: tuple[Approved, ...]) -> Finding:
+    wanted = listed(tuple(f"{step.count} of {step.group}" for step in steps))
+    by = f"approved by {listed(tuple(yes.person for yes in approvals))}" if approvals else "nobody has approved"
+    observed = f"{by}, {missing} missing" if missing else by
+    sentence = SENTENCES["approvals"].format(wanted)
+    return Finding("approvals", sentence, observed if possible else "nobody else could", holds=not missing)
+
+
+def eligible(policy: Policy, step: Step, facts: Facts, *, in_time: bool = False) -> frozenset[str]:
+    """Who can give an approval of this step: its group, never who asks; `in_time`, also those to whom it has yet to escalate."""
+    people = set(policy.members(step.group))
+    waited = (facts.now - (facts.asked_at or facts.now)).total_seconds()
+    if step.escalate_to is not None and (in_time or waited >= (step.escalate_after or 0)):
+        people |= set(policy.members(step.escalate_to))
+    return frozenset(people - {facts.person})
+
+
+def _filled(steps: tuple[Step, ...], could: list[frozenset[str]], approvals: tuple[Approved, ...] | None) -> int:
+    """How many approvals of the steps are there, each by another person; without `approvals`, how many there could be.
+
+    A maximum matching of people to places, by augmenting paths.
+    """
+    places = [who for step, who in zip(steps, could, strict=True) for _ in range(step.count)]
+    if approvals is not None:
+        said = {yes.person for yes in approvals}
+        places = [who & said for who in places]
+    taken: dict[str, int] = {}
+
+    def place(at: int, tried: set[str]) -> bool:
+        # More candidates than there are places are never needed.
+        for person in sorted(places[at])[: len(places)]:
+            if person not in tried:
+                tried.add(person)
+                if person not in taken or place(taken[person], tried):
+                    taken[person] = at
+                    return True
+        return False
+
+    return sum(place(at, set()) for at in range(len(places)))
 
 
 # --------------------------------------------------------------- the request
@@ -233,6 +336,10 @@ def _about_request(role: Role, length: int, reason: str | None, facts: Facts) ->
     yield Finding("duration", SENTENCES["duration"].format(longest), f"it is for {asked}", 0 < length <= role.max_duration)
     if reason is not None:
         yield _reason(role, reason)
+    if role.max_extensions is not None and facts.extensions is not None:
+        sentence = SENTENCES["max_extensions"].format(role.max_extensions)
+        times = f"it was extended {facts.extensions} times"
+        yield Finding("max_extensions", sentence, times, facts.extensions < role.max_extensions)
     if role.pin_source_address:
         observed = "it is not known" if facts.client is None else f"it is {facts.client}"
         yield Finding("pin_source_address", SENTENCES["pin_source_address"], observed, facts.client is not None)

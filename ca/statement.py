@@ -6,6 +6,7 @@ UUIDv7 that the client makes and the log accepts once; `time` is Unix seconds.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final, get_args
 
 from ca.canonical import Tagged, decode
