@@ -217,6 +217,7 @@ def _reason_pattern(text: str) -> re.Pattern[str]:
 
 AnyNumber = Annotated[tuple[T, ...], Strict(False), AfterValidator(_distinct)]    # TOML lists become tuples
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty), AfterValidator(_distinct)]
+InOrder = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]         # the same may come twice
 
 Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(_line)]
 Command = Annotated[str, Field(max_length=MAX_COMMAND), AfterValidator(_line)]
