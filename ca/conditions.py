@@ -36,6 +36,10 @@ class Facts:
     now: datetime
     on_call: Mapping[str, Shift | str] = field(default_factory=dict)  # by schedule; a sentence where it is not known
 
+    auto_granted: int = 0  # grants of this role to this person without approval in the last 24 hours
+    extensions: int | None = None  # how often the grant that this request would extend was extended; None: it extends none
+    asked_at: datetime | None = None  # when the request that is being decided again was made
+
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
             raise ValueError("facts need a time with its zone")

@@ -117,25 +117,25 @@ class SaidEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DecidedEntry(SaidEntry):
-    """What every decision about a role has: its reasons, condition by condition."""
+    """What every decision has: its reasons, condition by condition."""
 
-    role: str
     findings: tuple[Finding, ...]  # about the request as a whole
     ways: tuple[Way, ...]  # the blocks considered; the first is the one that decided
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestEntry(DecidedEntry):
-    """A request that policy granted at once (no `steps`) or that waits for approvals until `expires` (Unix seconds).
+    """A request that policy granted at once (without `steps`) or that waits for approvals until `expires` (Unix seconds).
 
     `request` is the first request of the grant that this one extends.
     """
 
     TAG: ClassVar = ("kind", "request")
 
+    role: str
     possession: str
     privilege: Privilege
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] | None = None
     expires: int | None = None
     request: int | None = None
 
@@ -151,6 +151,7 @@ class RefuseEntry(DecidedEntry):
 
     TAG: ClassVar = ("kind", "refuse")
 
+    role: str | None = None
     possession: str | None = None
     request: int | None = None
     code: str
@@ -163,6 +164,7 @@ class ApproveEntry(DecidedEntry):
 
     TAG: ClassVar = ("kind", "approve")
 
+    role: str
     request: int
     privilege: Privilege | None = None
 

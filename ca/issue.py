@@ -7,38 +7,39 @@ gets the same certificate, made again from the bytes in the log.
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
-from ca import entry, roles
+from ca import acts, entry, roles
+from ca.acts import DAY, Moment, OnCallFacts, Rules, Said, record
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
-from ca.entry import OPERATOR, AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
+from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RequestEntry
 from ca.errors import BadSignature, Malformed, Misconfigured, Replayed, SignerFailed, Stale, UnknownSigner
-from ca.keys import PublicKey, ed25519_key
+from ca.keys import ed25519_key
 from ca.log import Log, Tail
-from ca.policy import Denied, Facts, Granted, evaluate
-from ca.roles import Policy
+from ca.policy import Denied, Granted, Pending, evaluate
+from ca.request import Case
+from ca.roles import Policy, Role
 from ca.signers.uri import Signer
-from ca.statement import FRESH, RequestStatement
+from ca.statement import FRESH, CertificateStatement, RequestStatement
 from ca.trust import Trust
 from ca.verify import key_id
 from ca.wire import decode_base64, string
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request whose statement and proof of possession were verified: who asked, their words verbatim, and the facts."""
+class Asked(Said):
+    """A request, or the asking for another certificate, with the verified proof of possession of the key to certify."""
 
-    person: str
-    key: PublicKey  # that signed it
-    statement: RequestStatement
-    text: str
-    signature: str
     possession: str
-    address: str | None
-    hardware_key: bool
+
+    @property
+    def wanted(self) -> RequestStatement | CertificateStatement:
+        """The statement."""
+        if not isinstance(self.statement, RequestStatement | CertificateStatement):
+            raise Malformed("the statement does not ask for a certificate")
+        return self.statement
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,31 @@ class Issued:
     certificate: SignedCertificate
 
 
-@dataclass(frozen=True)
-class Rules:
-    """A policy and the index of the entry from which on it decides."""
-
-    policy: Policy
-    index: int
+_S = TypeVar("_S", bound=Said)
+LONGEST_CASE: Final = 2 * DAY  # seconds after which neither a request waits nor its grant lasts: a day each at most
+MOST_REQUESTS: Final = 1000  # of a person for a role that are looked at: more grants a day cannot be budgeted
+_LOOKED_AT: Final = 3  # of the newest, to find what is held or waits
 
 
 class CertificateAuthority:
     """Decides on requests, logs what it decided, and signs what it logged. Safe to use from many threads."""
 
-    def __init__(self, log: Log, signer: Signer, files: Mapping[str, bytes], random: Callable[[int], bytes]) -> None:
-        """`files` are the policy files; `random` gives that many unpredictable bytes.
+    def __init__(
+        self,
+        log: Log,
+        signer: Signer,
+        files: Mapping[str, bytes],
+        random: Callable[[int], bytes],
+        on_call: OnCallFacts = lambda _person: {},
+    ) -> None:
+        """`files` are the policy files; `random` gives that many unpredictable bytes; `on_call` a person's shifts, at once.
 
         Raises `Misconfigured` when the policy is wrong or the log was begun with other keys.
         """
         self.log = log
         self._signer = signer
         self._random = random
+        self._on_call = on_call
         self._own = {"the CA's own": signer.public_key, "the log's own": ed25519_key(log.key.public_key)}
         self.trust = Trust(origin=log.key.name, ca_keys=(signer.public_key.line,), log_key=str(log.key))
         _check_genesis(log, self.trust)
@@ -106,38 +113,131 @@ class CertificateAuthority:
 
     # ------------------------------------------------------------- the spine
 
-    def request(self, asked: Asked) -> Issued | RefuseEntry:
-        """Grants and certifies, or refuses; either is in the log when this returns.
+    def request(self, asked: Asked) -> Issued | RequestEntry | RefuseEntry:
+        """Grants and certifies, or takes note of a request that waits for approvals, or refuses; in the log when this returns.
 
         Raises `Replayed` for another statement with an id that is in the log, and what `Log.append` and the signer raise.
         """
-        match self.log.append(lambda tail: self._decide(asked, tail)):
+        return self._outcome(self.log.append(lambda tail: self._decide(asked, tail, self._asked_for)))
+
+    def certificate(self, asked: Asked) -> Issued | RequestEntry | RefuseEntry:
+        """Another certificate within a grant, or a refusal. Raises like `request`, and `NotFound`."""
+        return self._outcome(self.log.append(lambda tail: self._decide(asked, tail, self._again_for)))
+
+    def act(self, said: Said) -> AnyEntry:
+        """Takes note of what a person did about a request or a person, or refuses it. Raises like `request`, and `NotFound`."""
+        return self.log.append(lambda tail: self._decide(said, tail, acts.act))[0]
+
+    def _outcome(self, entries: Sequence[AnyEntry]) -> Issued | RequestEntry | RefuseEntry:
+        match entries:
             case [RequestEntry() as request, IssueEntry() as issue]:
                 return Issued(request, issue, self._sign(issue))
-            case [RefuseEntry() as refusal]:
-                return refusal
-            case entries:
+            case [RequestEntry() | RefuseEntry() as entry]:
+                return entry
+            case _:
                 raise Malformed(f"entry {entries[0].index} is no answer to a request")
 
-    def _decide(self, asked: Asked, tail: Tail) -> Sequence[AnyEntry]:
-        known = tail.caused_by(asked.statement.id)
+    def _decide(self, said: _S, tail: Tail, how: Callable[[_S, Moment], Sequence[AnyEntry]]) -> Sequence[AnyEntry]:
+        known = tail.caused_by(said.statement.id)
         if known is not None:
-            return _again(asked, known, tail)
-        rules, said = self._in_force(tail), asked.statement
-        if rules.policy.is_revoked(asked.key) or rules.policy.owner_of(asked.key) != rules.policy.people.get(asked.person):
-            raise UnknownSigner(f"the key {asked.key.fingerprint} has just been taken from {asked.person}")
-        if abs(tail.time // 1000 - said.time) > FRESH:  # it waited for the log: an entry that verifies as stale is not written
+            return _again(said, known, tail)
+        at = Moment(tail, self._in_force(tail), self._on_call)
+        policy = at.rules.policy
+        if policy.is_revoked(said.key) or policy.owner_of(said.key) != policy.people.get(said.person):
+            raise UnknownSigner(f"the key {said.key.fingerprint} has just been taken from {said.person}")
+        if abs(at.seconds - said.statement.time) > FRESH:  # it waited for the log: an entry that verifies as stale is not written
             raise Stale(f"the statement became older than {FRESH} s while the log was busy", "Try again")
-        now = datetime.fromtimestamp(tail.time / 1000, UTC)
-        if problem := self._uncertifiable(asked, rules.policy):
-            return [_record(RefuseEntry, asked, tail, rules, findings=(), ways=(), code="refused", message=problem)]
-        facts = Facts(asked.person, asked.address, asked.hardware_key, now)
-        match evaluate(rules.policy, said.role, said.duration, said.reason, facts):
-            case Granted() as granted:
-                return self._grant(asked, tail, rules, granted)
-            case Denied() as denied:
-                reasons = {"findings": denied.findings, "ways": denied.ways}
-                return [_record(RefuseEntry, asked, tail, rules, **reasons, code="denied", message=denied.message)]
+        return how(said, at)
+
+    def _asked_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
+        said, own = asked.wanted, {"possession": asked.possession}
+        if not isinstance(said, RequestStatement):
+            raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
+        if problem := self._uncertifiable(asked, at.rules.policy):
+            return at.refuse(asked, "refused", problem, role=said.role, **own)
+        if at.locked(asked.person):
+            return at.refuse(asked, "locked", f"{asked.person} is locked out by the security team", role=said.role, **own)
+        facts, held, role = at.facts(asked), None, at.rules.policy.roles.get(said.role)
+        if role is not None:
+            held, waiting = _held(asked.person, role, at)
+            if waiting is not None:
+                return at.refuse(asked, "refused", f"request {waiting} for {said.role} waits already", role=said.role, **own)
+            count = _auto_granted(asked.person, role, at)
+            facts = replace(facts, auto_granted=count, extensions=None if held is None else held.extensions)
+        decision = evaluate(at.rules.policy, said.role, said.duration, said.reason, facts)
+        reasons = {"findings": decision.findings, "ways": decision.ways}
+        if isinstance(decision, Denied):
+            return at.refuse(asked, "denied", decision.message, role=said.role, **reasons, **own)
+        more = reasons | own | {"role": decision.role, "privilege": decision.privilege}
+        more |= {"request": held.requests[0].entry.index} if held else {}
+        if isinstance(decision, Pending):
+            return [record(RequestEntry, asked, at, steps=decision.steps, expires=decision.expires, **more)]
+        return self._grant(asked, at, decision, record(RequestEntry, asked, at, **more))
+
+    def _grant(self, asked: Asked, at: Moment, granted: Granted, request: RequestEntry) -> Sequence[AnyEntry]:
+        until = at.seconds + granted.privilege.duration
+        return [request, self._issue(asked, at, request, granted.privilege, until, at.tail.index + 1)]
+
+    def _again_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
+        said = asked.wanted
+        if not isinstance(said, CertificateStatement):
+            raise Malformed("the statement does not ask for a certificate", 'Its action must be "certificate"')
+        case = at.case(said.request)
+        held = case.current
+        about = {"role": held.entry.role, "request": said.request, "possession": asked.possession}
+        if asked.person != held.entry.actor:
+            return at.refuse(asked, "forbidden", f"request {said.request} is {held.entry.actor}'s", **about)
+        if problem := self._uncertifiable(asked, at.rules.policy):
+            return at.refuse(asked, "refused", problem, **about)
+        if at.locked(asked.person):
+            return at.refuse(asked, "locked", f"{asked.person} is locked out by the security team", **about)
+        if held.status != "granted" or held.until is None:
+            return at.refuse(asked, "not-granted", f"request {said.request} is {held.status}", **about)
+        facts = replace(at.facts_again(held), address=asked.address)
+        entry, reason = held.entry, acts.reason_of(held.entry)
+        decision = evaluate(at.rules.policy, entry.role, held.privilege.duration, reason, facts, acts.approved(held))
+        reasons = {"findings": decision.findings, "ways": decision.ways}
+        if not isinstance(decision, Granted):
+            message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
+            return at.refuse(asked, "denied", message, **reasons, **about)
+        if not acts.same(decision.privilege, held.privilege):
+            return at.refuse(asked, "refused", f"what {entry.role} gives was changed since it was granted: ask again", **about)
+        until = min(held.until, at.seconds + decision.privilege.duration)
+        issue = self._issue(asked, at, entry, held.privilege, until, at.tail.index)
+        return [
+            entry,
+            replace(
+                issue,
+                statement=asked.text,
+                signature=asked.signature,
+                possession=asked.possession,
+                policy=at.rules.index,
+                ways=decision.ways,
+            ),
+        ]
+
+    def _issue(
+        self, asked: Asked, at: Moment, request: RequestEntry, privilege: Privilege, until: int, serial: int
+    ) -> IssueEntry:
+        role = at.rules.policy.roles[request.role]
+        longest = role.certificate_duration or privilege.duration
+        certificate = Certificate(
+            key=asked.wanted.public_key,
+            serial=serial,
+            key_id=key_id(request),
+            principals=privilege.principals,
+            valid_after=at.seconds - BACKDATE,
+            valid_before=min(until, at.seconds + longest),
+            force_command=privilege.force_command,
+            source_address=privilege.source_address,
+            permit=privilege.permit,
+            ca_key=self._signer.public_key,
+            nonce=self._random(NONCE_BYTES),
+        )
+        tbs = b64encode(certificate.to_be_signed).decode()
+        return IssueEntry(
+            index=serial, time=at.tail.time, actor=request.actor, role=request.role, request=request.index, tbs=tbs
+        )
 
     def _in_force(self, tail: Tail) -> Rules:
         """The rules of the newest policy entry, which may stand in this very batch."""
@@ -147,34 +247,9 @@ class CertificateAuthority:
                 return rules
         raise Misconfigured("another process took other policy files into force", "Send this one a SIGHUP")
 
-    def _grant(self, asked: Asked, tail: Tail, rules: Rules, granted: Granted) -> Sequence[AnyEntry]:
-        reasons = {"findings": granted.findings, "ways": granted.ways}
-        request = _record(RequestEntry, asked, tail, rules, **reasons, privilege=granted.privilege)
-        tbs = b64encode(self._certificate(request, asked, tail.index + 1).to_be_signed).decode()
-        issue = IssueEntry(
-            index=tail.index + 1, time=tail.time, actor=request.actor, role=request.role, request=request.index, tbs=tbs
-        )
-        return [request, issue]
-
-    def _certificate(self, request: RequestEntry, asked: Asked, serial: int) -> Certificate:
-        now, privilege = request.time // 1000, request.privilege
-        return Certificate(
-            key=asked.statement.public_key,
-            serial=serial,
-            key_id=key_id(request),
-            principals=privilege.principals,
-            valid_after=now - BACKDATE,
-            valid_before=now + privilege.duration,
-            force_command=privilege.force_command,
-            source_address=privilege.source_address,
-            permit=privilege.permit,
-            ca_key=self._signer.public_key,
-            nonce=self._random(NONCE_BYTES),
-        )
-
     def _uncertifiable(self, asked: Asked, policy: Policy) -> str | None:
         """Why nobody gets a certificate over the key that was sent, if so."""
-        key = asked.statement.public_key
+        key = asked.wanted.public_key
         owner = policy.owner_of(key)
         for whose, own in self._own.items():
             if key == own:
@@ -196,31 +271,38 @@ class CertificateAuthority:
         return signed
 
 
-_Record = TypeVar("_Record", RequestEntry, RefuseEntry)
+def _held(person: str, role: Role, at: Moment) -> tuple[Case | None, int | None]:
+    """The case of a grant of the role that a request would extend, and the index of a request of theirs that waits."""
+    held = None
+    for index in at.tail.log.requests(person, role.name, at.tail.time - 1000 * LONGEST_CASE, most=_LOOKED_AT):
+        case = at.case(index)
+        if case.request(index).status == "pending":
+            return held, index
+        if held is None and role.max_extensions is not None and case.current.status == "granted":
+            held = case
+    return held, None
 
 
-def _record(kind: type[_Record], asked: Asked, tail: Tail, rules: Rules, **decided: Any) -> _Record:
-    """The entry of a decision: what the person said, by which facts and policy it was judged, and what was `decided`."""
-    return kind(
-        index=tail.index,
-        time=tail.time,
-        actor=asked.person,
-        role=asked.statement.role,
-        statement=asked.text,
-        signature=asked.signature,
-        possession=asked.possession,
-        address=asked.address,
-        hardware_key=asked.hardware_key,
-        policy=rules.index,
-        **decided,
-    )
+def _auto_granted(person: str, role: Role, at: Moment) -> int:
+    """How many requests for the role were granted to the person without approval in the last 24 hours, as far as it matters."""
+    if role.auto_per_day is None:
+        return 0
+    recent = at.tail.log.requests(person, role.name, at.tail.time - 1000 * DAY, most=MOST_REQUESTS)
+    entries = [at.tail.entry(index) for index in recent]
+    return sum(isinstance(each, RequestEntry) and not each.steps for each in entries)
 
 
-def _again(asked: Asked, known: AnyEntry, tail: Tail) -> Sequence[AnyEntry]:
+def _again(said: Said, known: AnyEntry, tail: Tail) -> Sequence[AnyEntry]:
     """The answer that this very statement got before."""
-    if not isinstance(known, AskedEntry) or known.statement != asked.text or known.actor != asked.person:
+    if getattr(known, "statement", None) != said.text or known.actor != said.person:
         raise Replayed("another statement with this id is in the log", "Make a new statement with an id of its own")
-    return [known, tail.entry(known.index + 1)] if isinstance(known, RequestEntry) else [known]
+    match known:
+        case RequestEntry(steps=None):
+            return [known, tail.entry(known.index + 1)]
+        case IssueEntry():
+            return [tail.entry(known.request), known]
+        case _:
+            return [known]
 
 
 def _check_genesis(log: Log, trust: Trust) -> None:

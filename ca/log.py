@@ -46,6 +46,15 @@ class Reading(Protocol):
     def newest(self, kind: str) -> bytes | None:
         """The bytes of the newest entry of this kind."""
 
+    def case(self, request: int) -> list[int]:
+        """The entries of the case of this request, with the revocations and locks of its person; empty if it is no request."""
+
+    def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
+        """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""
+
+    def lock(self, person: str) -> int | None:
+        """The newest entry that locked or unlocked the person."""
+
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
 

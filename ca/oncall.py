@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import cached_property
 from typing import Annotated, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -184,6 +185,14 @@ class Schedule(Table):
     people: dict[Line, KnownPerson] = Field(default_factory=dict)
     sources: Annotated[InOrder[Source], Field(max_length=5)]
 
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        return {name.casefold(): person for name, person in self.people.items()}
+
+    def person(self, *names: str) -> str:
+        """Whom the first of these names that `people` has means, upper and lower case being the same; else `STRANGER`."""
+        return next((self._folded[name] for each in names if (name := each.strip().casefold()) in self._folded), STRANGER)
+
     @field_validator("max_age")
     @classmethod
     def _worth_keeping(cls, length: int) -> int:
@@ -193,6 +202,8 @@ class Schedule(Table):
 
     @model_validator(mode="after")
     def _names_people(self) -> Self:
+        if len(self._folded) < len(self.people):
+            raise ValueError("people: two of the names differ in upper and lower case only")
         if not self.people and any(isinstance(source, PagerDuty | Calendar) for source in self.sources):
             raise ValueError("people: missing: say which person the source means by which address or name")
         return self

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ca.conditions import Conditions
+from ca.entry import Step
 from ca.errors import Misconfigured
 from ca.fields import (
     MAX_PRINCIPALS,
@@ -36,6 +37,7 @@ from ca.fields import (
     duration_text,
 )
 from ca.keys import PublicKey
+from ca.oncall import OnCallFile, Schedule
 from ca.policy_files import parse, shown, validate
 
 # ------------------------------------------------------------------ the files
@@ -70,10 +72,23 @@ class HostsFile(Table):
 
 
 class Approval(Table):
-    """So many people of a group have to say yes."""
+    """So many people of a group have to say yes; when nobody has after a while, those of another group may as well."""
 
     group: KnownGroup = Field(alias="from")
     count: Annotated[int, Field(ge=1, le=10)]
+    escalate_after: Duration | None = None
+    escalate_to: KnownGroup | None = None
+
+    @model_validator(mode="after")
+    def _escalates_to_somebody(self) -> Self:
+        if (self.escalate_after is None) != (self.escalate_to is None):
+            raise ValueError("escalate_after and escalate_to go together")
+        return self
+
+    @property
+    def step(self) -> Step:
+        """As the log has it."""
+        return Step(self.group, self.count, self.escalate_after, self.escalate_to)
 
 
 class Allow(Conditions):
@@ -84,7 +99,7 @@ class Allow(Conditions):
     @model_validator(mode="after")
     def _says_who(self) -> Self:
         if not any(condition.says_who for _, _, condition in self.given):
-            raise ValueError("says not who may have the role: add groups or people")
+            raise ValueError("says not who may have the role: add groups, people or on_call")
         if self.hardware_key is not None and not self.hardware_key.root:
             raise ValueError("hardware_key = false would shut out those with a security key: leave it out")
         return self
@@ -106,6 +121,7 @@ class Guardrails(Table):
     """`guardrails.toml`: what holds for every role."""
 
     auditors: AtLeastOne[KnownGroup]
+    revokers: AnyNumber[KnownGroup] = ()
     deny: AnyNumber[GuardrailDeny] = ()
 
 
@@ -134,8 +150,18 @@ class Role(Table):
     force_command: Command | None = None
     permit: AnyNumber[Permit] = ("pty",)
     pin_source_address: bool = False
+    certificate_duration: Duration | None = None
+    pending_expiry: Duration | None = None
+    auto_per_day: Annotated[int, Field(ge=0, le=1000)] | None = None
+    max_extensions: Annotated[int, Field(ge=0, le=1000)] | None = None
     allow: AtLeastOne[Allow]
     deny: AnyNumber[Deny] = ()
+
+    @property
+    def waits_for(self) -> int:
+        """How many seconds a request waits for approvals: `pending_expiry`, or 15 minutes for an on-call role, else 8 hours."""
+        usual = 15 * 60 if any(block.on_call is not None for block in self.allow) else 8 * 3600
+        return self.pending_expiry or usual
 
     @field_validator("default_duration")
     @classmethod
@@ -175,8 +201,10 @@ class Policy:
     hosts: Mapping[str, HostGroup]
     guardrails: Guardrails
     roles: Mapping[str, Role]
+    schedules: Mapping[str, Schedule]
     _owners: Mapping[bytes, Person]
     _revoked: frozenset[str]
+    _members: Mapping[str, tuple[str, ...]]
 
     def owner_of(self, key: PublicKey) -> Person | None:
         """The one person whose key this is."""
@@ -188,8 +216,19 @@ class Policy:
 
     def is_auditor(self, person: str) -> bool:
         """Whether the person may read all of the log."""
+        return self._is_in(person, self.guardrails.auditors)
+
+    def is_revoker(self, person: str) -> bool:
+        """Whether the person may end other people's grants, and lock them out."""
+        return self._is_in(person, self.guardrails.revokers)
+
+    def _is_in(self, person: str, groups: tuple[str, ...]) -> bool:
         known = self.people.get(person)
-        return known is not None and not set(known.groups).isdisjoint(self.guardrails.auditors)
+        return known is not None and not set(known.groups).isdisjoint(groups)
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """The people of a group, by name."""
+        return self._members.get(group, ())
 
     def accounts(self, principals: tuple[str, ...]) -> tuple[Account, ...]:
         """What principals mean, for display; one of an earlier policy may be of a host group that is gone."""
@@ -201,7 +240,8 @@ class Policy:
 
 # -------------------------------------------------------------------- loading
 
-_SINGLE: Final = ("people.toml", "hosts.toml", "guardrails.toml")
+_REQUIRED: Final = ("people.toml", "hosts.toml", "guardrails.toml")
+_SINGLE: Final = (*_REQUIRED, "oncall.toml")
 _Shape = TypeVar("_Shape", bound=Table)
 
 
@@ -214,6 +254,7 @@ def load(files: Mapping[str, bytes]) -> Policy:
     people = loading.value(PeopleFile, "people.toml")
     hosts = loading.value(HostsFile, "hosts.toml")
     guardrails = loading.value(Guardrails, "guardrails.toml")
+    on_call = loading.value(OnCallFile, "oncall.toml")
     roles = {name: role for name in loading.role_names if (role := loading.value(Role, f"roles/{name}.toml")) is not None}
     if people is not None:
         loading.problems += _key_problems(people)
@@ -231,9 +272,19 @@ def load(files: Mapping[str, bytes]) -> Policy:
         MappingProxyType(hosts.groups),
         guardrails,
         MappingProxyType(roles),
+        MappingProxyType(on_call.schedules if on_call else {}),
         MappingProxyType({key.blob: person for person in persons.values() for key in person.keys}),
         frozenset(people.revoked_keys),
+        MappingProxyType(_members(persons)),
     )
+
+
+def _members(persons: Mapping[str, Person]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for person in persons.values():
+        for group in person.groups:
+            found.setdefault(group, []).append(person.name)
+    return {group: tuple(sorted(names)) for group, names in found.items()}
 
 
 class _Loading:
@@ -254,12 +305,13 @@ class _Loading:
                 self._tables[name] = parse(files[name])
             except ValueError as error:
                 self.problems.append(f"{shown(name)}: {error}")
-        self.problems += [f"{name}: missing" for name in _SINGLE if name not in files]
+        self.problems += [f"{name}: missing" for name in _REQUIRED if name not in files]
         self._known: Known = {
             "group": self._defined("people.toml", "groups"),
             "person": self._defined("people.toml", "people"),
             "host group": self._defined("hosts.toml", "groups"),
             "role": frozenset(self.role_names),
+            "schedule": self._defined("oncall.toml", "schedules") if "oncall.toml" in files else frozenset(),
         }
 
     def _defined(self, name: str, key: str) -> frozenset[str] | None:

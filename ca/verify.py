@@ -6,16 +6,47 @@ Which key belongs to which person is policy's business and not judged here.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ca import entry, merkle, statement
 from ca.certificate import BACKDATE, LONGEST, Certificate
 from ca.checkpoint import Checkpoint
-from ca.entry import AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
+from ca.entry import (
+    AnyEntry,
+    ApproveEntry,
+    DenyEntry,
+    DropEntry,
+    GenesisEntry,
+    IssueEntry,
+    LockEntry,
+    PolicyEntry,
+    RefuseEntry,
+    RequestEntry,
+    RevokeEntry,
+    SaidEntry,
+    UnlockEntry,
+    WithdrawEntry,
+)
 from ca.errors import JitSshError, LogDamaged
-from ca.statement import FRESH, RequestStatement
+from ca.keys import PublicKey
+from ca.request import Request, fold
+from ca.sshsig import SshSig
+from ca.statement import (
+    FRESH,
+    AnyStatement,
+    ApproveStatement,
+    CertificateStatement,
+    DenyStatement,
+    DropStatement,
+    LockStatement,
+    RequestStatement,
+    RevokeStatement,
+    UnlockStatement,
+    WithdrawStatement,
+)
 from ca.trust import Trust
+from ca.wire import decode_base64
 
 _SHOW: Final = "Keep what was received and show it to the security team: an honest log has no such entry"
 
@@ -52,7 +83,9 @@ def verify(
         source = shown.at(frontier.size)
         if source is not None and merkle.leaf_hash(source) != leaf:
             raise LogDamaged(f"entry {frontier.size} is not the one in the log's tree", _SHOW)
-        if source is not None:
+        if source is None:
+            reader.hidden = True
+        else:
             reader.check(frontier.size, source)
         frontier.append(leaf)
         _check_remembered(remembered, frontier)
@@ -88,6 +121,9 @@ class _InOrder:
         return source
 
 
+_OnRequest = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry
+
+
 class _Reader:
     """The rules that hold for every entry, whatever the policy; remembers what later entries refer to."""
 
@@ -96,7 +132,9 @@ class _Reader:
         self._ca_keys = trust.public_keys
         self._time = 0
         self._statements: set[str] = set()
-        self._requests: dict[int, RequestEntry] = {}
+        self._cases: dict[int, list[AnyEntry]] = {}  # by the index of each of its requests
+        self._of_person: dict[str, list[list[AnyEntry]]] = {}
+        self.hidden = False  # whether an entry before was not shown: then others may refer to what was not seen
         self.signatures = 0
         self.certificates = 0
 
@@ -123,55 +161,160 @@ class _Reader:
             case PolicyEntry():
                 pass
             case RequestEntry():
-                self._check_asked(found)
-                self._requests[found.index] = found
+                self._check_request(found)
             case RefuseEntry():
-                self._check_asked(found)
+                self._check_said(found)
+            case ApproveEntry() | DenyEntry() | WithdrawEntry() | DropEntry():
+                self._check_on_request(found)
+            case RevokeEntry() | LockEntry() | UnlockEntry():
+                self._check_on_person(found)
             case IssueEntry():
                 self._check_issue(found)
 
-    def _check_asked(self, found: AskedEntry) -> None:
+    def _check_said(self, found: SaidEntry) -> AnyStatement:
+        """The statement of an entry, after checking who signed it, for whom and when."""
         said = statement.parse(found.statement.encode())
-        _demand(isinstance(said, RequestStatement), "its statement does not ask for a role")
-        assert isinstance(said, RequestStatement)  # noqa: S101 - for the type checker, which does not follow _demand
         _demand(said.audience == self._trust.origin, f"its statement was made for {said.audience}")
         _demand(said.id not in self._statements, "its statement stands in an earlier entry")
         _demand(abs(said.time - found.time // 1000) <= FRESH, "its statement was not fresh")
-        _demand(said.role == found.role, f"its statement asks for {said.role}")
         touched = found.signed.verify(found.statement.encode())
         _demand(touched or not found.hardware_key, "no touch of a security key is proven, though it says so")
-        possession = found.possession_signed
-        _demand(possession.key == said.public_key, "the proof of possession is by another key than the one to certify")
-        possession.verify(found.statement.encode())
         self._statements.add(said.id)
-        self.signatures += 2
+        self.signatures += 1
+        if isinstance(found, RefuseEntry) and found.possession is not None:
+            self._check_possession(found.possession, said, found.statement)
+        return said
+
+    def _check_possession(self, possession: str, said: AnyStatement, text: str) -> PublicKey:
+        proof = SshSig.parse(decode_base64(possession, "the proof of possession"))
+        if not isinstance(said, RequestStatement | CertificateStatement) or proof.key != said.public_key:
+            raise LogDamaged("the proof of possession is by another key than the one to certify")
+        proof.verify(text.encode())
+        self.signatures += 1
+        return proof.key
+
+    def _check_request(self, found: RequestEntry) -> None:
+        said = self._check_said(found)
+        self._check_possession(found.possession, said, found.statement)
+        if not isinstance(said, RequestStatement) or said.role != found.role:
+            raise LogDamaged("its statement does not ask for its role")
+        longest = LONGEST if said.duration is None else said.duration
+        _demand(found.privilege.duration <= longest, "it is for longer than was asked for")
+        case = self._cases.get(found.request, []) if found.request is not None else []
+        if case:
+            _demand(case[0].actor == found.actor, "it extends another person's grant")
+        else:
+            _demand(found.request is None or self.hidden, f"it extends {found.request}, which is no request")
+            self._of_person.setdefault(found.actor, []).append(case)
+        case.append(found)
+        self._cases[found.index] = case
+
+    def _asked(self, index: int) -> tuple[list[AnyEntry], Request] | None:
+        """The case of a request and how it stands, or None if it was not shown."""
+        case = self._cases.get(index)
+        if case is None:
+            _demand(self.hidden, f"it names entry {index}, which is not a request")
+            return None
+        return case, fold(case, self._time // 1000).request(index)
+
+    def _check_on_request(self, found: _OnRequest) -> None:
+        said = self._check_said(found)
+        _demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
+        _demand(getattr(said, "request", None) == found.request, "its statement is about another request")
+        known = self._asked(found.request)
+        if known is None:
+            return
+        case, asked = known
+        _demand(asked.entry.role == found.role, "it names another role than its request")
+        if isinstance(found, ApproveEntry | DenyEntry):
+            _demand(asked.status == "pending", f"its request did not wait: {asked.status}")
+            _demand(asked.entry.actor != found.actor, "it is by the person who asked")
+            leaf = merkle.leaf_hash(asked.entry.encode()).hex()
+            _demand(getattr(said, "leaf", None) == leaf, "its statement is about other words than its request's")
+        else:
+            _demand(asked.entry.actor == found.actor, "it is not by the person who asked")
+        if isinstance(found, ApproveEntry):
+            _check_approval(found, asked)
+        if isinstance(found, WithdrawEntry):
+            _demand(asked.status == "pending", f"its request did not wait: {asked.status}")
+        case.append(found)
+
+    def _check_on_person(self, found: RevokeEntry | LockEntry | UnlockEntry) -> None:
+        said = self._check_said(found)
+        _demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
+        for name in ("person", "request", "serial"):
+            meant = getattr(said, name, None)
+            _demand(meant is None or meant == getattr(found, name, None), f"its statement names another {name}")
+        for case in self._of_person.get(found.person, []):
+            case.append(found)
 
     def _check_issue(self, found: IssueEntry) -> None:
-        request = self._requests.get(found.request)
-        if request is None:
-            raise LogDamaged(f"it points to entry {found.request}, which is not a request that was granted")
-        said = statement.parse(request.statement.encode())
+        known = self._asked(found.request)
+        if known is None:
+            raise LogDamaged(f"it points to entry {found.request}, which was not shown")
+        case, asked = known
+        request, certificate = asked.entry, found.certificate
         _demand((found.actor, found.role) == (request.actor, request.role), "it names another person or role than its request")
-        assert isinstance(said, RequestStatement)  # noqa: S101 - so it was when it became one of the requests
-        _demand(found.certificate.key == said.public_key, "it certifies another key")
-        longest = LONGEST if said.duration is None else said.duration
-        _demand(request.privilege.duration <= longest, "it was granted for longer than was asked for")
-        _check_certificate(found, found.certificate, request)
-        _demand(found.certificate.ca_key in self._ca_keys, "it is for a CA that this machine does not trust")
+        _demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
+        _demand(certificate.key == self._key_of(found, asked), "it certifies another key")
+        _check_certificate(found, certificate, asked)
+        _demand(certificate.ca_key in self._ca_keys, "it is for a CA that this machine does not trust")
+        case.append(found)
         self.certificates += 1
 
+    def _key_of(self, found: IssueEntry, asked: Request) -> PublicKey:
+        """The key that the person asked this certificate for."""
+        if found.statement is None or found.signature is None or found.possession is None:
+            _demand(not asked.issued and not asked.entry.steps, "nobody asked for it")
+            said = statement.parse(asked.entry.statement.encode())
+            return self._check_wanted(said, found)
+        said = statement.parse(found.statement.encode())
+        _demand(said.id not in self._statements, "its statement stands in an earlier entry")
+        _demand(said.audience == self._trust.origin, f"its statement was made for {said.audience}")
+        _demand(abs(said.time - found.time // 1000) <= FRESH, "its statement was not fresh")
+        SshSig.parse(decode_base64(found.signature, "the signature")).verify(found.statement.encode())
+        self._statements.add(said.id)
+        self.signatures += 1
+        _demand(isinstance(said, CertificateStatement), "its statement does not ask for a certificate")
+        return self._check_possession(found.possession, said, found.statement)
 
-def _check_certificate(found: IssueEntry, certificate: Certificate, request: RequestEntry) -> None:
-    granted, issued_at = request.privilege, found.time // 1000
-    grant_end = request.time // 1000 + granted.duration
+    def _check_wanted(self, said: AnyStatement, found: IssueEntry) -> PublicKey:
+        if not isinstance(said, RequestStatement) or said.role != found.role:
+            raise LogDamaged("the request's statement does not ask for it")
+        return said.public_key
+
+
+_STATEMENT_OF: Final[dict[type[AnyEntry], type[AnyStatement]]] = {
+    ApproveEntry: ApproveStatement,
+    DenyEntry: DenyStatement,
+    WithdrawEntry: WithdrawStatement,
+    DropEntry: DropStatement,
+    RevokeEntry: RevokeStatement,
+    LockEntry: LockStatement,
+    UnlockEntry: UnlockStatement,
+}
+
+
+def _check_approval(found: ApproveEntry, asked: Request) -> None:
+    people = {yes.actor for yes in asked.approvals}
+    _demand(found.actor not in people, f"{found.actor} approved the request before")
+    if found.privilege is not None:
+        needed = sum(step.count for step in asked.entry.steps or ())
+        _demand(len(people) + 1 >= needed, f"it grants after {len(people) + 1} of {needed} approvals")
+        _demand(replace(found.privilege, duration=0) == replace(asked.privilege, duration=0), "it grants something else")
+        _demand(found.privilege.duration <= asked.privilege.duration, "it grants for longer than was asked for")
+
+
+def _check_certificate(found: IssueEntry, certificate: Certificate, asked: Request) -> None:
+    granted, issued_at = asked.privilege, found.time // 1000
     _demand(certificate.serial == found.index, f"its serial is {certificate.serial}")
-    _demand(certificate.key_id == key_id(request), f"its key id is {certificate.key_id}")
+    _demand(certificate.key_id == key_id(asked.entry), f"its key id is {certificate.key_id}")
     _demand(certificate.principals == granted.principals, "its principals are not those that were granted")
     _demand(certificate.force_command == granted.force_command, "its forced command is not the one that was granted")
     _demand(certificate.source_address == granted.source_address, "its source address is not the one that was granted")
     _demand(certificate.permit == granted.permit, "it permits something else than was granted")
     _demand(certificate.valid_after == issued_at - BACKDATE, "it is not valid from its issue on")
-    _demand(certificate.valid_before <= grant_end, "it outlives its grant")
+    _demand(asked.until is not None and certificate.valid_before <= asked.until, "it outlives its grant")
 
 
 def key_id(request: RequestEntry) -> str:

@@ -31,6 +31,15 @@ def append_only_log(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def lifecycle(db: Database) -> None:
+    """What the cases of requests are found by."""
+    db.execute("ALTER TABLE entries ADD COLUMN person TEXT AS (json_extract(entry, '$.person'))")
+    db.execute("CREATE INDEX entries_of_role ON entries (actor, role, idx) WHERE kind = 'request'")
+    db.execute("CREATE INDEX entries_request ON entries (request) WHERE request IS NOT NULL")
+    db.execute("CREATE INDEX entries_person ON entries (person) WHERE person IS NOT NULL")
+
+
 def _refusals(table: str, stands: str) -> list[str]:
     """No row is changed or removed. The third trigger is for INSERT OR REPLACE, which fires no delete trigger by default."""
     refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
@@ -70,6 +79,20 @@ _SCHEMA: Final = [
     *_refusals("checkpoints", "NEW.size <= (SELECT max(size) FROM checkpoints)"),
     *_refusals("policy_files", "EXISTS (SELECT 1 FROM policy_files WHERE sha256 = NEW.sha256)"),
 ]
+
+
+_CASE: Final = """
+    WITH asked (idx, person) AS (SELECT coalesce(request, idx), actor FROM entries WHERE idx = ? AND kind = 'request'),
+    requests (idx) AS (
+        SELECT idx FROM asked
+        UNION SELECT entries.idx FROM entries JOIN asked ON entries.request = asked.idx WHERE kind = 'request'
+    )
+    SELECT idx FROM requests
+    UNION SELECT entries.idx FROM entries JOIN requests ON entries.request = requests.idx
+    UNION SELECT entries.idx FROM entries JOIN asked ON entries.person = asked.person AND entries.idx > asked.idx
+        WHERE kind IN ('revoke', 'lock')
+    ORDER BY 1
+"""
 
 
 @dataclass(frozen=True)
@@ -167,6 +190,18 @@ class _Session:
         found = self._one("SELECT entry FROM entries WHERE kind = ? ORDER BY idx DESC LIMIT 1", kind)
         return None if found is None else str(found).encode()
 
+    def case(self, request: int) -> list[int]:
+        return [row[0] for row in self._rows(_CASE, request)]
+
+    def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
+        sql = "SELECT idx FROM entries WHERE actor = ? AND role = ? AND kind = 'request' AND time >= ? ORDER BY idx DESC LIMIT ?"
+        return [row[0] for row in self._rows(sql, person, role, since, most)]
+
+    def lock(self, person: str) -> int | None:
+        sql = "SELECT idx FROM entries WHERE person = ? AND kind IN ('lock', 'unlock') ORDER BY idx DESC LIMIT 1"
+        found = self._one(sql, person)
+        return None if found is None else int(found)
+
     def checkpoint(self) -> str | None:
         found = self._one("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
         return None if found is None else str(found)
@@ -243,6 +278,18 @@ class SqliteStore:
     def newest(self, kind: str) -> bytes | None:
         """The bytes of the newest entry of this kind."""
         return self._reader.newest(kind)
+
+    def case(self, request: int) -> list[int]:
+        """The entries of the case of this request, with the revocations and locks of its person; empty if it is no request."""
+        return self._reader.case(request)
+
+    def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
+        """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""
+        return self._reader.requests(person, role, since, most=most)
+
+    def lock(self, person: str) -> int | None:
+        """The newest entry that locked or unlocked the person."""
+        return self._reader.lock(person)
 
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""

@@ -1,0 +1,257 @@
+"""What people do about requests, each as the entry it leaves: an answer, a withdrawal, an end, a lock, or a refusal.
+
+Pure: a statement and the log's tail in, entries out. Whoever may not do what they signed leaves a `refuse` entry.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from ca import request, statement
+from ca.entry import (
+    AnyEntry,
+    ApproveEntry,
+    DenyEntry,
+    DropEntry,
+    IssueEntry,
+    LockEntry,
+    Privilege,
+    RefuseEntry,
+    RequestEntry,
+    RevokeEntry,
+    SaidEntry,
+    UnlockEntry,
+    WithdrawEntry,
+)
+from ca.errors import NotFound
+from ca.keys import PublicKey
+from ca.log import Tail
+from ca.merkle import leaf_hash
+from ca.oncall import Shift
+from ca.policy import Approved, Denied, Facts, Granted, Pending, eligible, evaluate
+from ca.request import Case, Request
+from ca.roles import Policy
+from ca.statement import (
+    AnyStatement,
+    ApproveStatement,
+    DenyStatement,
+    DropStatement,
+    LockStatement,
+    RequestStatement,
+    RevokeStatement,
+    UnlockStatement,
+    WithdrawStatement,
+)
+
+DAY: int = 24 * 3600
+OnCallFacts = Callable[[str], Mapping[str, Shift | str]]  # of a person, by schedule
+
+
+@dataclass(frozen=True)
+class Said:
+    """A statement whose signature was verified: who signed it with which key, their words verbatim, and the facts."""
+
+    person: str
+    key: PublicKey
+    statement: AnyStatement
+    text: str
+    signature: str
+    address: str | None
+    hardware_key: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A policy and the index of the entry from which on it decides."""
+
+    policy: Policy
+    index: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When and by what something is decided: the tail of the log, the rules in force, who is on call."""
+
+    tail: Tail
+    rules: Rules
+    on_call: OnCallFacts
+
+    @property
+    def seconds(self) -> int:
+        """Now, in Unix seconds."""
+        return self.tail.time // 1000
+
+    @cached_property
+    def now(self) -> datetime:
+        """Now, with its zone."""
+        return datetime.fromtimestamp(self.tail.time / 1000, UTC)
+
+    def case(self, index: int) -> Case:
+        """The case of the request in this entry. Raises `NotFound`."""
+        found = [self.tail.entry(each) for each in self.tail.log.case(index)]
+        if not found:
+            raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
+        return request.fold(found, self.seconds)
+
+    def locked(self, person: str) -> bool:
+        """Whether the security team has locked the person out."""
+        index = self.tail.log.lock(person)
+        return index is not None and isinstance(self.tail.entry(index), LockEntry)
+
+    def facts(self, said: Said, **more: Any) -> Facts:
+        """What is known of whoever signed."""
+        return Facts(said.person, said.address, said.hardware_key, self.now, self.on_call(said.person), **more)
+
+    def facts_again(self, asked: Request) -> Facts:
+        """What is known of whoever made a request: where from and with what key as it was then, all else as it is now."""
+        entry = asked.entry
+        begun = datetime.fromtimestamp(entry.time / 1000, UTC)
+        return Facts(entry.actor, entry.address, entry.hardware_key, self.now, self.on_call(entry.actor), asked_at=begun)
+
+    def refuse(self, said: Said, code: str, message: str, **more: Any) -> list[AnyEntry]:
+        """The one entry of something that was not done."""
+        more = {"findings": (), "ways": ()} | more
+        return [record(RefuseEntry, said, self, code=code, message=message, **more)]
+
+
+_Record = TypeVar("_Record", bound=SaidEntry)
+
+
+def record(kind: type[_Record], said: Said, at: Moment, **decided: Any) -> _Record:
+    """The next entry: what the person said, by which facts and policy it was judged, and what was `decided`."""
+    return kind(
+        index=at.tail.index,
+        time=at.tail.time,
+        actor=said.person,
+        statement=said.text,
+        signature=said.signature,
+        address=said.address,
+        hardware_key=said.hardware_key,
+        policy=at.rules.index,
+        **decided,
+    )
+
+
+def act(said: Said, at: Moment) -> list[AnyEntry]:
+    """The entry of what the person did. Raises `NotFound` when it is about something that is not there."""
+    if at.locked(said.person):
+        return at.refuse(said, "locked", f"{said.person} is locked out by the security team")
+    match said.statement:
+        case ApproveStatement() | DenyStatement() as answer:
+            return _answer(said, answer, at)
+        case WithdrawStatement() | DropStatement() as own:
+            return _give_back(said, own, at)
+        case RevokeStatement() | LockStatement() | UnlockStatement() as ending:
+            return _end(said, ending, at)
+        case other:
+            raise NotFound(f"{type(other).__name__} does nothing to a request")
+
+
+# ------------------------------------------------------------------ answering
+
+
+def _answer(said: Said, answer: ApproveStatement | DenyStatement, at: Moment) -> list[AnyEntry]:
+    asked = at.case(answer.request).request(answer.request)
+    entry = asked.entry
+    about = {"role": entry.role, "request": entry.index}
+    facts = at.facts_again(asked)
+    if said.person == entry.actor:
+        return at.refuse(said, "own-request", "nobody answers their own request", **about)
+    if asked.status != "pending":
+        return at.refuse(said, "not-pending", f"request {entry.index} does not wait any more: {asked.status}", **about)
+    if leaf_hash(entry.encode()).hex() != answer.leaf:
+        return at.refuse(said, "refused", f"another request than {entry.index} was shown and signed", **about)
+    if not any(said.person in eligible(at.rules.policy, step, facts) for step in entry.steps or ()):
+        groups = " or ".join(step.group for step in entry.steps or ())
+        return at.refuse(said, "forbidden", f"request {entry.index} is answered by somebody in {groups}", **about)
+    if isinstance(answer, DenyStatement):
+        return [record(DenyEntry, said, at, **about)]
+    return _approve(said, answer, at, asked, facts)
+
+
+def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, facts: Facts) -> list[AnyEntry]:
+    entry = asked.entry
+    about = {"role": entry.role, "request": entry.index}
+    if said.person in [yes.actor for yes in asked.approvals]:
+        return at.refuse(said, "refused", f"{said.person} has approved request {entry.index} already", **about)
+    if answer.duration is not None and not 0 < answer.duration <= entry.privilege.duration:
+        return at.refuse(said, "refused", f"an approval keeps or shortens the {entry.privilege.duration} s asked for", **about)
+    approvals = (*approved(asked), Approved(said.person, answer.duration))
+    decision = evaluate(at.rules.policy, entry.role, entry.privilege.duration, reason_of(entry), facts, approvals)
+    match decision:
+        case Denied():
+            reasons = {"findings": decision.findings, "ways": decision.ways}
+            return at.refuse(said, "denied", f"{entry.actor} cannot have it any more: {decision.message}", **reasons, **about)
+        case Granted() | Pending():
+            if not same(decision.privilege, entry.privilege):
+                return at.refuse(said, "refused", f"what {entry.role} gives was changed since it was asked for", **about)
+            privilege = decision.privilege if isinstance(decision, Granted) else None
+            reasons = {"findings": decision.findings, "ways": decision.ways}
+            return [record(ApproveEntry, said, at, privilege=privilege, **reasons, **about)]
+
+
+def approved(asked: Request) -> tuple[Approved, ...]:
+    """Who said yes to it so far."""
+    return tuple(Approved(yes.actor, _duration(yes)) for yes in asked.approvals)
+
+
+def _duration(yes: ApproveEntry) -> int | None:
+    said = statement.parse(yes.statement.encode())
+    return said.duration if isinstance(said, ApproveStatement) else None
+
+
+def reason_of(entry: RequestEntry) -> str:
+    """The reason that was given."""
+    said = statement.parse(entry.statement.encode())
+    return said.reason if isinstance(said, RequestStatement) else ""
+
+
+def same(one: Privilege, other: Privilege) -> bool:
+    """Whether both give the same, for whatever time."""
+    return replace(one, duration=0) == replace(other, duration=0)
+
+
+# --------------------------------------------------------------------- ending
+
+
+def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -> list[AnyEntry]:
+    case = at.case(own.request)
+    asked = case.request(own.request)
+    about = {"role": asked.entry.role, "request": own.request}
+    if said.person != asked.entry.actor:
+        return at.refuse(said, "forbidden", f"request {own.request} is {asked.entry.actor}'s", **about)
+    if isinstance(own, WithdrawStatement):
+        if asked.status != "pending":
+            return at.refuse(said, "not-pending", f"request {own.request} does not wait any more: {asked.status}", **about)
+        return [record(WithdrawEntry, said, at, **about)]
+    if case.current.status != "granted":
+        return at.refuse(said, "not-granted", f"there is nothing to give back: {case.current.status}", **about)
+    return [record(DropEntry, said, at, **about)]
+
+
+def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, at: Moment) -> list[AnyEntry]:
+    if not at.rules.policy.is_revoker(said.person):
+        return at.refuse(said, "forbidden", "only those whom guardrails.toml names as revokers do this")
+    match ending:
+        case LockStatement():
+            return [record(LockEntry, said, at, person=ending.person)]
+        case UnlockStatement():
+            return [record(UnlockEntry, said, at, person=ending.person)]
+        case RevokeStatement(request=int(index)):
+            case = at.case(index)
+            if all(each.status not in request.OPEN for each in case.requests):
+                return at.refuse(said, "not-granted", f"request {index} is over: {case.current.status}", request=index)
+            return [record(RevokeEntry, said, at, person=case.current.entry.actor, request=index)]
+        case RevokeStatement(serial=int(serial)):
+            return [record(RevokeEntry, said, at, person=_certified(serial, at), serial=serial)]
+        case RevokeStatement():
+            return [record(RevokeEntry, said, at, person=ending.person)]
+
+
+def _certified(serial: int, at: Moment) -> str:
+    issued = at.tail.entry(serial) if 0 < serial < at.tail.index else None
+    if not isinstance(issued, IssueEntry):
+        raise NotFound(f"there is no certificate with serial {serial}", "jit-ssh log --kind issue lists them")
+    return issued.actor
