@@ -54,6 +54,7 @@ BAD_KEYS = {  # the files of the directory by their defect, and words of the ref
     "sk-application-missing": "ends early",
     "sk-application-of-a-web-site": "of the form ssh:",
     "sk-application-with-an-escape": "of the form ssh:",
+    "sk-application-without-colon": "of the form ssh:",
     "sk-small-order": "degenerate",
     "sk-webauthn": "is not supported",
     "two-lines": "one line of printable text",
@@ -168,6 +169,19 @@ def test_an_rsa_signature_is_sha2_or_nothing(algorithm: str, every_key: Mapping[
     assert reader.string() == b"rsa-sha2-512"
     with pytest.raises(Malformed, match="cannot make a signature of type"):
         key.public_key.verify(string(algorithm) + string(reader.string()), b"a message")
+
+
+def test_a_signature_has_the_length_of_its_type(every_key: Mapping[str, Kept]) -> None:
+    for kind, words in (("rsa-3072", "rsa signature has 385 bytes, not 384"), ("ecdsa-384", "ecdsa signature has 1 bytes too")):
+        key = every_key[kind]
+        reader = Reader(key.sign(b"a message"), "it")
+        algorithm, raw = reader.string(), reader.string()
+        with pytest.raises(Malformed, match=words):
+            key.public_key.verify(string(algorithm) + string(raw + b"\0"), b"a message")
+    ed25519 = every_key["ed25519"]
+    for length in (0, 63, 65):
+        with pytest.raises(BadSignature):
+            ed25519.public_key.verify(string("ssh-ed25519") + string(bytes(length)), b"a message")
 
 
 @pytest.mark.parametrize("flags", [0, 1, 2, 4, 5, 0x80, 0xFE, 0xFF])
