@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -160,6 +162,21 @@ def test_a_signature_changed_at_any_byte_or_cut_is_refused(kind: str, every_key:
                 key.public_key.verify(hostile, b"a message")
     with pytest.raises(Malformed, match="too many"):
         key.public_key.verify(signature + b"\0", b"a message")
+
+
+def test_an_rsa_signature_is_over_the_hash_that_it_names(every_key: Mapping[str, Kept]) -> None:
+    private = serialization.load_ssh_private_key(every_key["rsa-3072"].path.read_bytes(), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    public = every_key["rsa-3072"].public_key
+    chosen = {"SHA256": hashes.SHA256(), "SHA512": hashes.SHA512(), "SHA1": hashes.SHA1()}  # noqa: S303 - to see it refused
+    by_hash = {name: private.sign(b"a message", padding.PKCS1v15(), each) for name, each in chosen.items()}
+    public.verify(string("rsa-sha2-256") + string(by_hash["SHA256"]), b"a message")
+    public.verify(string("rsa-sha2-512") + string(by_hash["SHA512"]), b"a message")
+    for algorithm, name in (("rsa-sha2-256", "SHA512"), ("rsa-sha2-512", "SHA256"), ("rsa-sha2-512", "SHA1")):
+        with pytest.raises(BadSignature):
+            public.verify(string(algorithm) + string(by_hash[name]), b"a message")
+    with pytest.raises(Malformed, match="cannot make a signature of type 'ssh-rsa'"):
+        public.verify(string("ssh-rsa") + string(by_hash["SHA1"]), b"a message")
 
 
 @pytest.mark.parametrize("algorithm", ["ssh-rsa", "rsa-sha2-256-cert-v01@openssh.com", "ssh-ed25519", "", "rsa-sha2-1024"])
