@@ -13,6 +13,7 @@ BENCH = Path(__file__).parent.parent / "scripts" / "bench"
 CLIENTS = ("1 client", "8 clients", "64 clients")
 PROMISED = {
     "bare cryptography: three verifications, one signature",
+    "bare cryptography, on every processor at once",
     "durable write of 4 KiB on this file system",
     "ssh-keygen -s, one certificate",
     "jit-ssh --help",

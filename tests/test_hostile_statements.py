@@ -271,6 +271,11 @@ def test_a_statement_has_one_spelling(old: str, new: str, words: str, lasting_wo
     hostile.refused(lasting_world, rewritten(lasting_world, old, new), 400, "malformed", words)
 
 
+@pytest.mark.parametrize("nested", ["[" * 7000, '{"a":' * 1500, "[" * 2000 + "]" * 2000, '{"a":' * 900 + "1" + "}" * 900])
+def test_a_statement_is_not_nested(nested: str, lasting_world: World) -> None:
+    hostile.refused(lasting_world, rewritten(lasting_world, '"INC-12 disk full"', nested), 400, "malformed", "")
+
+
 def test_members_in_another_order_are_not_a_statement(lasting_world: World) -> None:
     ana = lasting_world.people["ana"]
     members = json.loads(lasting_world.statement(ana.public_key))

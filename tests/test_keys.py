@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -54,6 +56,7 @@ BAD_KEYS = {  # the files of the directory by their defect, and words of the ref
     "sk-application-missing": "ends early",
     "sk-application-of-a-web-site": "of the form ssh:",
     "sk-application-with-an-escape": "of the form ssh:",
+    "sk-application-without-colon": "of the form ssh:",
     "sk-small-order": "degenerate",
     "sk-webauthn": "is not supported",
     "two-lines": "one line of printable text",
@@ -161,6 +164,21 @@ def test_a_signature_changed_at_any_byte_or_cut_is_refused(kind: str, every_key:
         key.public_key.verify(signature + b"\0", b"a message")
 
 
+def test_an_rsa_signature_is_over_the_hash_that_it_names(every_key: Mapping[str, Kept]) -> None:
+    private = serialization.load_ssh_private_key(every_key["rsa-3072"].path.read_bytes(), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    public = every_key["rsa-3072"].public_key
+    chosen = {"SHA256": hashes.SHA256(), "SHA512": hashes.SHA512(), "SHA1": hashes.SHA1()}  # noqa: S303 - to see it refused
+    by_hash = {name: private.sign(b"a message", padding.PKCS1v15(), each) for name, each in chosen.items()}
+    public.verify(string("rsa-sha2-256") + string(by_hash["SHA256"]), b"a message")
+    public.verify(string("rsa-sha2-512") + string(by_hash["SHA512"]), b"a message")
+    for algorithm, name in (("rsa-sha2-256", "SHA512"), ("rsa-sha2-512", "SHA256"), ("rsa-sha2-512", "SHA1")):
+        with pytest.raises(BadSignature):
+            public.verify(string(algorithm) + string(by_hash[name]), b"a message")
+    with pytest.raises(Malformed, match="cannot make a signature of type 'ssh-rsa'"):
+        public.verify(string("ssh-rsa") + string(by_hash["SHA1"]), b"a message")
+
+
 @pytest.mark.parametrize("algorithm", ["ssh-rsa", "rsa-sha2-256-cert-v01@openssh.com", "ssh-ed25519", "", "rsa-sha2-1024"])
 def test_an_rsa_signature_is_sha2_or_nothing(algorithm: str, every_key: Mapping[str, Kept]) -> None:
     key = every_key["rsa-3072"]
@@ -168,6 +186,19 @@ def test_an_rsa_signature_is_sha2_or_nothing(algorithm: str, every_key: Mapping[
     assert reader.string() == b"rsa-sha2-512"
     with pytest.raises(Malformed, match="cannot make a signature of type"):
         key.public_key.verify(string(algorithm) + string(reader.string()), b"a message")
+
+
+def test_a_signature_has_the_length_of_its_type(every_key: Mapping[str, Kept]) -> None:
+    for kind, words in (("rsa-3072", "rsa signature has 385 bytes, not 384"), ("ecdsa-384", "ecdsa signature has 1 bytes too")):
+        key = every_key[kind]
+        reader = Reader(key.sign(b"a message"), "it")
+        algorithm, raw = reader.string(), reader.string()
+        with pytest.raises(Malformed, match=words):
+            key.public_key.verify(string(algorithm) + string(raw + b"\0"), b"a message")
+    ed25519 = every_key["ed25519"]
+    for length in (0, 63, 65):
+        with pytest.raises(BadSignature):
+            ed25519.public_key.verify(string("ssh-ed25519") + string(bytes(length)), b"a message")
 
 
 @pytest.mark.parametrize("flags", [0, 1, 2, 4, 5, 0x80, 0xFE, 0xFF])

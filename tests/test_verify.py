@@ -1,6 +1,7 @@
 """What a verifier checks (FORMATS.md): each rule by a log that breaks this one alone, signed by the log's own key."""
 
 import dataclasses
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 from ca import entry, merkle, verify
 from ca.certificate import Certificate
 from ca.checkpoint import Checkpoint
-from ca.entry import AnyEntry, IssueEntry, RequestEntry
+from ca.entry import AnyEntry, IssueEntry, RefuseEntry, RequestEntry
 from ca.errors import LogDamaged
 from ca.trust import Trust
 from tests.formats_example import ADDRESS, ANA, CA_KEY, FRESH_KEY, LOG_KEY, NOW, ORIGIN, STATEMENT, make
+from tests.world import World
 
 FILES = make()
 TRUST = Trust.parse(FILES["trust.json"])
@@ -179,6 +181,54 @@ def test_what_the_checkpoint_does_not_cover_is_refused() -> None:
     ):
         with pytest.raises(LogDamaged, match=because):
             verify.verify(TRUST, *given)
+
+
+def test_what_an_ordinary_person_can_read_verifies_with_all_the_leaves(world: World) -> None:
+    for person in ("ana", "bo", "ana", "bo"):
+        world.ask(person)
+    answer = world.read("bo", "/v1/log/entries?start=0").json
+    assert answer
+    shown = [(json.loads(source)["index"], source.encode()) for source in answer["entries"]]
+    assert [index for index, _ in shown] == [0, 4, 7], "bo's two refusals and the genesis"
+    checkpoint = world.check().checkpoint
+    leaves = list(world.store.nodes(0))
+    report = verify.verify(world.ca.trust, checkpoint, leaves, shown)
+    assert (report.entries, report.signatures, report.certificates) == (3, 4, 0)
+    shown[1] = (4, shown[1][1].replace(b"INC-12 disk full", b"INC-12 fisk dull"))
+    with pytest.raises(LogDamaged, match="entry 4 is not the one in the log's tree"):
+        verify.verify(world.ca.trust, checkpoint, leaves, shown)
+
+
+def test_a_refusal_that_its_person_did_not_sign_is_refused(world: World) -> None:
+    world.ask("bo")
+    world.ask("ana")
+    entries = world.entries()
+    refusal, request = entries[2:4]
+    assert isinstance(refusal, RefuseEntry)
+    assert isinstance(request, RequestEntry)
+    entries[2] = dataclasses.replace(refusal, signature=request.signature)
+    encoded = [each.encode() for each in entries]
+    leaves = list(map(merkle.leaf_hash, encoded))
+    checkpoint = dataclasses.replace(checkpoint_of(leaves), origin=world.ca.trust.origin)
+    with pytest.raises(LogDamaged, match=r"^entry 2: the signature is not one by"):
+        verify.verify(world.ca.trust, checkpoint, leaves, enumerate(encoded))
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 1, 1, 2, 3), (0, 2, 1, 3), (0, 1, 2, 3, 0)])
+def test_entries_are_shown_in_order_and_once(order: tuple[int, ...]) -> None:
+    encoded = [each.encode() for each in sound()]
+    leaves = list(map(merkle.leaf_hash, encoded))
+    with pytest.raises(LogDamaged, match=r"entry \d is shown, but the log has 4 entries"):
+        verify.verify(TRUST, checkpoint_of(leaves), leaves, [(index, encoded[index]) for index in order])
+
+
+@pytest.mark.parametrize("source", [b"", b"{}", b"\xff", b'{"kind":"genesis"}', bytes(70_000)])
+def test_an_entry_that_is_none_is_refused_by_its_index(source: bytes) -> None:
+    encoded = [each.encode() for each in sound()]
+    encoded[1] = source
+    leaves = list(map(merkle.leaf_hash, encoded))
+    with pytest.raises(LogDamaged, match=r"^entry 1: the entry"):
+        verify.verify(TRUST, checkpoint_of(leaves), leaves, list(enumerate(encoded)))
 
 
 def test_the_words_of_the_example_are_those_of_its_keys() -> None:
