@@ -75,7 +75,7 @@ class CertificateAuthority:
         self.log = log
         self._signer = signer
         self._random = random
-        self._on_call = on_call
+        self.on_call = on_call
         self._own = {"the CA's own": signer.public_key, "the log's own": ed25519_key(log.key.public_key)}
         self.trust = Trust(origin=log.key.name, ca_keys=(signer.public_key.line,), log_key=str(log.key))
         _check_genesis(log, self.trust)
@@ -141,7 +141,7 @@ class CertificateAuthority:
         known = tail.caused_by(said.statement.id)
         if known is not None:
             return _again(said, known, tail)
-        at = Moment(tail, self._in_force(tail), self._on_call)
+        at = Moment(tail, self._in_force(tail), self.on_call)
         policy = at.rules.policy
         if policy.is_revoked(said.key) or policy.owner_of(said.key) != policy.people.get(said.person):
             raise UnknownSigner(f"the key {said.key.fingerprint} has just been taken from {said.person}")

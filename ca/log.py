@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from threading import Lock
+from threading import Condition, Lock
 from typing import Final, Protocol
 
 from ca import entry, merkle
@@ -140,8 +140,14 @@ class Log:
         self._sign = sign
         self._clock = clock
         self._queue: deque[_Waiting] = deque()
+        self._grown = Condition()
         self._turn = Lock()  # held by whoever commits for all in the queue, and owns:
         self._newest: tuple[str, Checkpoint] | None = None  # the newest note that was seen, and what it says
+
+    def wait(self, size: int, seconds: float) -> None:
+        """Returns when the log has more than `size` entries by an append here, or after so many seconds."""
+        with self._grown:
+            self._grown.wait_for(lambda: self.store.size() > size, seconds)
 
     def append(self, make: Make) -> Sequence[AnyEntry]:
         """Appends the entries that `make` returns for the tail of the log; durable and under a checkpoint on return.
@@ -173,6 +179,8 @@ class Log:
         finally:
             for waiting in batch:
                 waiting.answered = True
+            with self._grown:
+                self._grown.notify_all()
 
     def _time(self, writing: Writing, size: int) -> int:
         time = self._clock()

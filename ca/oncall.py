@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
 from ca.fields import AtLeastOne, Duration, InOrder, KnownPerson, Line, MinuteOfDay, ScheduleName, Table, Zone
 
@@ -75,6 +75,14 @@ def _end(slots: list[Slot], now: float) -> int | None:
         reached = end = max(slot.end for slot in following if slot.end is not None)
         following = [slot for slot in slots if slot.covers(reached)]
     return end
+
+
+def kept(age: int | None, limit: int) -> str:
+    """What a sentence about a source without an answer says of its last one: ` (cached 26 min ago, limit 15)`."""
+    if age is None:
+        return ""
+    unit, size = ("min", 60) if limit % 60 == 0 else ("s", 1)
+    return f" (cached {age // size} {unit} ago, limit {limit // size})"
 
 
 # -------------------------------------------------------------------- sources
@@ -141,7 +149,7 @@ class Rota(Table):
     label: ClassVar = "the rota"
 
     kind: Literal["static"]
-    rotas: InOrder[InOrder[KnownPerson]]
+    rotas: InOrder[Annotated[tuple[KnownPerson, ...], Strict(False)]]
     begins: date
     handover: MinuteOfDay
     zone: Zone
@@ -155,6 +163,7 @@ class Rota(Table):
         return tuple(
             Slot(people[at % len(people)], level, self._begin(at), self._begin(at + 1))
             for level, people in enumerate(self.rotas, start=1)
+            if people
             for at in turns
         )
 
@@ -171,7 +180,7 @@ class Command(Table):
     label: ClassVar = "the command"
 
     kind: Literal["command"]
-    command: Annotated[InOrder[Line], AfterValidator(_absolute)]
+    run: Annotated[InOrder[Line], AfterValidator(_absolute)]
 
 
 Source = Annotated[PagerDuty | Calendar | Rota | Command, Field(discriminator="kind")]

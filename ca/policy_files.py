@@ -26,7 +26,10 @@ _WORDS: Final = {
     "tuple_type": "must be a list in [ ]",
     "dict_type": "must be a table",
     "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
     "too_long": "has more than {max_length} entries",
+    "union_tag_not_found": "kind: missing",
+    "union_tag_invalid": "kind: must be one of {expected_tags}",
 }
 
 
@@ -65,10 +68,10 @@ def validate(shape: type[_Shape], table: dict[str, Any], known: Known) -> tuple[
 
 
 def _problem(shape: type[Table], error: ErrorDetails) -> str:
-    path = [step for step in error["loc"] if step != "[key]"]
+    path, keys = _located(shape, [step for step in error["loc"] if step != "[key]"])
     where = "".join(f"[{step + 1}]" if isinstance(step, int) else f".{shown(step)}" for step in path).removeprefix(".")
     if error["type"] == "extra_forbidden":
-        what = f"unknown key{suggestion(str(path[-1]), _keys(shape, path[:-1]))}"
+        what = f"unknown key{suggestion(str(path[-1]), keys)}"
     elif error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     else:
@@ -76,13 +79,24 @@ def _problem(shape: type[Table], error: ErrorDetails) -> str:
     return f"{where}: {what}"
 
 
-def _keys(shape: type[Table], path: list[int | str]) -> list[str]:
-    """The keys of the table at `path`."""
+def _located(shape: type[Table], path: list[int | str]) -> tuple[list[int | str], list[str]]:
+    """The path as the file has it, without the `kind` that pydantic adds to it, and the keys of the table its last step is in."""
+    tables, located, keys = [shape], list[int | str](), list[str]()
     for step in path:
-        fields = {field.alias or name: field for name, field in shape.model_fields.items()}
+        if of_kind := [table for table in tables if step in _kinds(table)]:
+            tables = of_kind
+            continue
+        located.append(step)
+        fields = {field.alias or name: field for table in tables for name, field in table.model_fields.items()}
+        keys = list(fields)
         if step in fields:
-            shape = next(_tables(fields[str(step)].annotation), shape)
-    return [field.alias or name for name, field in shape.model_fields.items()]
+            tables = list(_tables(fields[str(step)].annotation)) or tables
+    return located, keys
+
+
+def _kinds(table: type[Table]) -> tuple[object, ...]:
+    """What a table that is one of several kinds has as its `kind`."""
+    return get_args(table.model_fields["kind"].annotation) if "kind" in table.model_fields else ()
 
 
 def _tables(annotation: object) -> Iterator[type[Table]]:

@@ -76,12 +76,12 @@ class Answer(OnRequest):
     """An answer to exactly the request that was shown: `leaf` is its entry's leaf hash, 64 lower-case hexadecimal digits."""
 
     leaf: str
-    reason: str = ""
+    reason: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(_LEAF, self.leaf, "leaf")
-        _check_reason(self.reason)
+        _check_reason(self.reason or "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,39 +5,55 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
+from threading import BoundedSemaphore
 from typing import Any, Final
 
 from flask import Blueprint, Response, g, json, render_template, request
 
-from ca import canonical, policy
-from ca.entry import RefuseEntry
-from ca.errors import Forbidden, LogDamaged, Malformed, NotFound
-from ca.issue import CertificateAuthority, Issued
-from ca.policy import Decision, Denied, Facts, Granted
+from ca import canonical, krl, policy
+from ca.acts import Said
+from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
+from ca.errors import BadSignature, Forbidden, LogDamaged, Malformed, NotFound
+from ca.issue import Asked, CertificateAuthority, Issued
+from ca.policy import Decision, Denied, Facts, Granted, Pending
 from ca.roles import Policy, Role
+from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
 from ca.store.sqlite import Filter, SqliteStore
 from ca.tiles import Tile
 from server import identity, problems
+from server.cases import Cases
 from server.identity import Identified
 
 MOST_ENTRIES: Final = 1000  # of the log in one answer
 _USUAL_ENTRIES: Final = 100
+LONGEST_WAIT: Final = 25  # seconds that one answer waits for a request to change
 _FILTERS: Final = ("actor", "role", "kind", "since", "until", "serial", "start", "before", "limit")
 
 
 class Door:
     """The views over one CA and the store of its log."""
 
-    def __init__(self, ca: CertificateAuthority, store: SqliteStore, clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives Unix seconds."""
+    def __init__(
+        self, ca: CertificateAuthority, store: SqliteStore, clock: Callable[[], float] = time.time, waiting: int = 8
+    ) -> None:
+        """`clock` gives Unix seconds; so many threads may wait for a request to change, those who come after do not wait."""
         self._ca = ca
         self._store = store
         self._clock = clock
+        self._cases = Cases(ca, store)
+        self._may_wait = BoundedSemaphore(waiting)
 
     def routes(self) -> Blueprint:
         """Every route there is."""
         routes = Blueprint("api", __name__)
         routes.post("/v1/requests")(self.ask)
+        routes.get("/v1/requests")(self.requests)
+        routes.get("/v1/requests/<int:index>")(self.request)
+        routes.post("/v1/requests/<int:index>/<any(approve, deny, withdraw, drop):action>")(self.answer)
+        routes.post("/v1/certificates")(self.another)
+        routes.post("/v1/revocations")(self.revoke)
+        routes.post("/v1/locks")(self.lock)
+        routes.get("/v1/krl")(self.krl)
         routes.get("/v1/roles")(self.roles)
         routes.get("/v1/log/entries")(self.entries)
         routes.get("/v1/ca")(self.description)
@@ -49,20 +65,104 @@ class Door:
         return routes
 
     def ask(self) -> Response:
-        """A person asks for a role: the certificate, or a problem with the decision's reasons."""
+        """A person asks for a role: the certificate, a request that waits, or a problem with the decision's reasons."""
+        return self._asked(self._ca.request)
+
+    def another(self) -> Response:
+        """A person asks for another certificate within a grant."""
+        return self._asked(self._ca.certificate)
+
+    def _asked(self, how: Callable[[Asked], Issued | RequestEntry | RefuseEntry]) -> Response:
         rules = self._ca.rules.policy
         asked = identity.asked(request.get_data(), request.remote_addr, rules, self._ca.trust.origin, int(self._clock()))
         g.person = asked.person
-        outcome = self._ca.request(asked)
+        match how(asked):
+            case RefuseEntry() as refusal:
+                return problems.refusal(refusal)
+            case RequestEntry() as pending:
+                return self._case(pending.index, HTTPStatus.ACCEPTED)
+            case Issued() as issued:
+                case, granted = self._cases.of(issued.request.index, self._clock())
+                until = {"until": granted.until, "status": granted.status, "extensions": case.extensions}
+                return _answer(_issued(issued, rules) | until, HTTPStatus.CREATED)
+
+    def answer(self, index: int, action: str) -> Response:
+        """A person approves, denies, withdraws or drops a request: how it stands then."""
+        said = self._said()
+        if getattr(said.statement, "request", None) != index or type(said.statement).TAG[1] != action:
+            raise BadSignature("the statement was signed for something else", f'Sign action "{action}" for request {index}')
+        outcome = self._ca.act(said)
+        return problems.refusal(outcome) if isinstance(outcome, RefuseEntry) else self._case(index)
+
+    def revoke(self) -> Response:
+        """The security team ends grants or a certificate."""
+        outcome = self._ca.act(self._said(RevokeStatement))
         if isinstance(outcome, RefuseEntry):
             return problems.refusal(outcome)
-        return _answer(_issued(outcome, rules), HTTPStatus.CREATED)
+        return _answer({"entry": outcome.index, "revoked": self._cases.revoked(self._clock())})
+
+    def lock(self) -> Response:
+        """The security team locks a person out, or lets them in again."""
+        outcome = self._ca.act(self._said(LockStatement, UnlockStatement))
+        if isinstance(outcome, LockEntry | UnlockEntry):
+            locked = isinstance(outcome, LockEntry)
+            return _answer({"entry": outcome.index, "person": outcome.person, "locked": locked})
+        return problems.refusal(outcome) if isinstance(outcome, RefuseEntry) else _answer({"entry": outcome.index})
+
+    def _said(self, *kinds: type[Statement]) -> Said:
+        rules = self._ca.rules.policy
+        said = identity.said(request.get_data(), request.remote_addr, rules, self._ca.trust.origin, int(self._clock()))
+        if kinds and not isinstance(said.statement, kinds):
+            raise Malformed("the statement is for another address", "Send it where its action belongs")
+        g.person = said.person
+        return said
+
+    def requests(self) -> Response:
+        """The requests that are mine, that wait for me, or all."""
+        who, now = self._reader(self._ca.rules.policy), self._clock()
+        listed = self._cases.listed(request.args.get("view", "mine"), who.person, now)
+        shown = [self._cases.shown(self._cases.of(each.entry.index, now)[0], each, now) for each in listed]
+        return _answer({"requests": shown})
+
+    def request(self, index: int) -> Response:
+        """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed."""
+        who = self._reader(self._ca.rules.policy)
+        _, asked = self._cases.of(index, self._clock())
+        if not self._cases.visible(asked, who.person, self._clock()):
+            raise NotFound(f"entry {index} is not a request of yours, nor one for you to answer", "jit-ssh requests lists them")
+        self._wait(index, request.args.get("seen"), min(_number("wait") or 0, LONGEST_WAIT))
+        return self._case(index)
+
+    def _wait(self, index: int, seen: str | None, seconds: int) -> None:
+        end = time.monotonic() + seconds
+        if not self._may_wait.acquire(blocking=False):
+            return
+        try:
+            while (left := end - time.monotonic()) > 0:
+                size = self._store.size()
+                if self._cases.of(index, self._clock())[1].status != seen:
+                    return
+                self._ca.log.wait(size, min(left, 1.0))
+        finally:
+            self._may_wait.release()
+
+    def _case(self, index: int, status: HTTPStatus = HTTPStatus.OK) -> Response:
+        case, asked = self._cases.of(index, self._clock())
+        return _answer(self._cases.shown(case, asked, self._clock()), status)
+
+    def krl(self) -> Response:
+        """What hosts must not accept any more, as OpenSSH reads it."""
+        version, now = self._store.size(), self._clock()
+        [key] = self._ca.trust.public_keys
+        revoked = krl.encode(version, int(now), key, self._cases.revoked(now))
+        return Response(revoked, mimetype="application/octet-stream")
 
     def roles(self) -> Response:
         """Every role with what the reader would get right now."""
         rules = self._ca.rules.policy
         who = self._reader(rules)
-        facts = Facts(who.person, request.remote_addr, who.touched, datetime.fromtimestamp(self._clock(), UTC))
+        now, on_call = datetime.fromtimestamp(self._clock(), UTC), self._ca.on_call(who.person)
+        facts = Facts(who.person, request.remote_addr, who.touched, now, on_call)
         listed = [_role(rules, facts, role, decision) for role, decision in policy.outlook(rules, facts)]
         groups, auditor = rules.people[who.person].groups, rules.is_auditor(who.person)
         return _answer({"person": who.person, "groups": groups, "auditor": auditor, "roles": listed})
@@ -159,8 +259,10 @@ def _role(rules: Policy, facts: Facts, role: Role, decision: Decision) -> dict[s
     match decision:
         case Granted():
             return shown | {"outcome": "granted", "until": int(facts.now.timestamp()) + decision.privilege.duration}
+        case Pending():
+            return shown | {"outcome": "approval"}
         case Denied():
-            return shown | {"outcome": "approval" if decision.needs_approval else "denied", "message": decision.message}
+            return shown | {"outcome": "denied", "message": decision.message}
 
 
 def _accounts(rules: Policy, principals: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -21,9 +21,14 @@ _HEADERS = {
 
 
 def create_app(
-    ca: CertificateAuthority, store: SqliteStore, *, behind_proxy: bool = False, clock: Callable[[], float] = time.time
+    ca: CertificateAuthority,
+    store: SqliteStore,
+    *,
+    behind_proxy: bool = False,
+    waiting: int = 8,
+    clock: Callable[[], float] = time.time,
 ) -> Flask:
-    """The application over an opened CA.
+    """The application over an opened CA; so many of its threads may wait for requests to change.
 
     `behind_proxy` believes the last X-Forwarded-For and -Proto: whoever can reach the application past that proxy could
     then choose the address it sees.
@@ -33,7 +38,7 @@ def create_app(
     if behind_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]  # Flask's documented way
     app.before_request(_begin)
-    app.register_blueprint(api.Door(ca, store, clock).routes())
+    app.register_blueprint(api.Door(ca, store, clock, waiting).routes())
     problems.register(app)
     app.after_request(_finish)
     return app

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ca import canonical, statement
+from ca.acts import Said
 from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, WrongAudience
 from ca.issue import Asked
 from ca.keys import PublicKey
 from ca.roles import Policy
 from ca.sshsig import SshSig
-from ca.statement import FRESH, AnyStatement, ReadStatement, RequestStatement
+from ca.statement import FRESH, AnyStatement, CertificateStatement, ReadStatement, RequestStatement
 from ca.wire import decode_base64
 
 _SCHEME: Final = "JIT-SSH "
@@ -56,16 +57,25 @@ def identify(text: str, signature: SshSig, policy: Policy, origin: str, now: int
 
 
 def asked(body: bytes, address: str | None, policy: Policy, origin: str, now: int) -> Asked:
-    """The request in the body of `POST /v1/requests`. Raises what `identify` raises."""
+    """What asks for a certificate, in the body of `POST /v1/requests` or `/v1/certificates`. Raises what `identify` raises."""
     text, signature, possession = _texts(body, "statement", "signature", "possession")
     who = identify(text, SshSig.parse(decode_base64(signature, "the signature")), policy, origin, now)
-    if not isinstance(who.statement, RequestStatement):
-        raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
+    if not isinstance(who.statement, RequestStatement | CertificateStatement):
+        raise Malformed("the statement does not ask for a certificate", 'Its action must be "request" or "certificate"')
     proof = SshSig.parse(decode_base64(possession, "the proof of possession"))
     if proof.key != who.statement.public_key:
         raise BadSignature("the proof of possession is not by the key to certify", "Sign the statement with that key as well")
     proof.verify(text.encode())
-    return Asked(who.person, who.key, who.statement, text, signature, possession, address, who.touched)
+    return Asked(who.person, who.key, who.statement, text, signature, address, who.touched, possession)
+
+
+def said(body: bytes, address: str | None, policy: Policy, origin: str, now: int) -> Said:
+    """What a person did about a request or a person, in the body of a POST. Raises what `identify` raises."""
+    text, signature = _texts(body, "statement", "signature")
+    who = identify(text, SshSig.parse(decode_base64(signature, "the signature")), policy, origin, now)
+    if isinstance(who.statement, RequestStatement | CertificateStatement | ReadStatement):
+        raise Malformed("the statement does nothing here", "Send it where its action belongs")
+    return Said(who.person, who.key, who.statement, text, signature, address, who.touched)
 
 
 def reader(authorization: str | None, path: str, policy: Policy, origin: str, now: int) -> Identified:

@@ -59,11 +59,15 @@ def problem(status: HTTPStatus, code: str, detail: str, hint: str = "", **more: 
     return answer
 
 
+_REFUSED: Final = {"not-pending": HTTPStatus.CONFLICT, "not-granted": HTTPStatus.CONFLICT}  # all others: forbidden
+
+
 def refusal(entry: RefuseEntry) -> Response:
     """A refused request with the decision's own reasons, and the entry that records it."""
     hint = "jit-ssh roles shows what you can have"
     reasons = {"findings": canonical.plain(entry.findings), "ways": canonical.plain(entry.ways)}
-    return problem(HTTPStatus.FORBIDDEN, entry.code, entry.message, hint, role=entry.role, entry=entry.index, **reasons)
+    status = _REFUSED.get(entry.code, HTTPStatus.FORBIDDEN)
+    return problem(status, entry.code, entry.message, hint, role=entry.role, entry=entry.index, **reasons)
 
 
 def register(app: Flask) -> None:

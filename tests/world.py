@@ -21,11 +21,13 @@ from ca.entry import AnyEntry
 from ca.issue import CertificateAuthority
 from ca.keys import PublicKey
 from ca.log import Log
+from ca.merkle import leaf_hash
 from ca.signers.uri import Signer
 from ca.statement import ReadStatement, RequestStatement, Statement
 from ca.store.sqlite import SqliteStore
 from ca.wire import Reader
 from server.app import create_app
+from server.cases import Cases
 from tests import keys
 from tests.keys import Key
 
@@ -36,6 +38,7 @@ PEOPLE = """
 [groups]
 engineers = "Everybody"
 sre = "On call"
+leads = "Approve"
 security = "Auditors"
 [people.ana]
 groups = ["engineers", "sre"]
@@ -43,13 +46,19 @@ keys = ["{ana}"]
 [people.bo]
 groups = ["engineers"]
 keys = ["{bo}"]
+[people.cy]
+groups = ["leads"]
+keys = ["{cy}"]
+[people.di]
+groups = ["leads", "engineers"]
+keys = ["{di}"]
 [people.eve]
 groups = ["security"]
 keys = ["{eve}"]
 """
 FILES = {
     "hosts.toml": '[groups.web]\nabout = "Web"\nhosts = ["web-*.example.com"]\n[groups.dev]\nabout = "Dev"\nhosts = ["*.dev"]\n',
-    "guardrails.toml": 'auditors = ["security"]\n',
+    "guardrails.toml": 'auditors = ["security"]\nrevokers = ["security"]\n',
     "roles/dev.toml": """
 about = "Your own account"
 owner = "sre"
@@ -71,6 +80,20 @@ max_duration = "1h"
 reason = { pattern = "^INC-[0-9]+", message = "Start with the incident, e.g. INC-12" }
 [[allow]]
 groups = ["sre"]
+""",
+    "roles/db-admin.toml": """
+about = "Everything on the databases"
+owner = "leads"
+review_by = 2027-12-31
+principals = ["postgres@web"]
+default_duration = "30m"
+max_duration = "1h"
+certificate_duration = "10m"
+max_extensions = 2
+pending_expiry = "15m"
+[[allow]]
+groups = ["engineers"]
+approvals = [{ from = "leads", count = 1 }]
 """,
 }
 
@@ -99,7 +122,7 @@ class World:
         self.now = now
         self.signer = CountingSigner(keys.make(directory, name="ca"))
         self.log_signer = keys.make(directory, name="log")
-        self.people: dict[str, Key] = {name: keys.make(directory, name=name) for name in ("ana", "bo", "eve")}
+        self.people: dict[str, Key] = {name: keys.make(directory, name=name) for name in ("ana", "bo", "cy", "di", "eve")}
         self.files: dict[str, bytes] = {name: text.encode() for name, text in FILES.items()}
         self.files["people.toml"] = PEOPLE.format(**{n: k.public_key.line for n, k in self.people.items()}).encode()
         self.store = SqliteStore(directory / "log.db", create=True)
@@ -156,6 +179,33 @@ class World:
     def post(self, body: Mapping[str, object] | bytes) -> TestResponse:
         """`POST /v1/requests` with this body."""
         return self.http.post("/v1/requests", data=body if isinstance(body, bytes) else json.dumps(body))
+
+    def act(self, who: str, action: str, path: str, /, **members: Any) -> TestResponse:
+        """A signed statement of this action by this person, posted to `path`."""
+        common = {"action": action, "audience": ORIGIN, "id": uuid7(), "time": int(self.now)}
+        text = canonical.encode({name: value for name, value in (common | members).items() if value is not None})
+        signature = b64encode(keys.sshsig(self.people[who], text)).decode()
+        return self.http.post(path, data=json.dumps({"statement": text.decode(), "signature": signature}))
+
+    def answer(self, person: str, action: str, request: int, **members: Any) -> TestResponse:
+        """`approve` or `deny` of exactly the request in that entry."""
+        leaf = leaf_hash(next(self.store.entries(request, request + 1))).hex()
+        return self.act(person, action, f"/v1/requests/{request}/{action}", **({"request": request, "leaf": leaf} | members))
+
+    def give_back(self, person: str, action: str, request: int) -> TestResponse:
+        """`withdraw` or `drop`."""
+        return self.act(person, action, f"/v1/requests/{request}/{action}", request=request)
+
+    def renew(self, person: str, request: int, fresh: Key | None = None) -> TestResponse:
+        """Another certificate within the grant of a request."""
+        key = fresh or self.people[person]
+        common = {"action": "certificate", "audience": ORIGIN, "id": uuid7(), "time": int(self.now)}
+        text = canonical.encode(common | {"request": request, "key": key.public_key.line})
+        return self.http.post("/v1/certificates", data=json.dumps(self.signed(text, self.people[person], key)))
+
+    def status(self, request: int) -> str:
+        """How a request stands now."""
+        return Cases(self.ca, self.store).of(request, self.now)[1].status
 
     def read(self, person: str, path: str, /, **changes: Any) -> TestResponse:
         """`GET path` as this person."""

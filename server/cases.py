@@ -1,0 +1,181 @@
+"""Requests as people see them: folded from the log at the moment of asking, and shown to whom they concern."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ca import canonical, entry, policy, request
+from ca.acts import DAY, reason_of
+from ca.entry import ApproveEntry, DropEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
+from ca.errors import Forbidden, NotFound
+from ca.issue import LONGEST_CASE, CertificateAuthority
+from ca.merkle import leaf_hash
+from ca.policy import Facts
+from ca.request import Case, Request
+from ca.roles import Policy
+from ca.statement import ApproveStatement, parse
+from ca.store.sqlite import Filter, SqliteStore
+
+MOST: Final = 100  # requests in one listing
+_LOOKED_AT: Final = 1000  # of the newest, to find those that wait
+_RECENT: Final = 5
+
+
+class Cases:
+    """Reads requests out of a store, by the policy in force."""
+
+    def __init__(self, ca: CertificateAuthority, store: SqliteStore) -> None:
+        self._ca = ca
+        self._store = store
+
+    @property
+    def _policy(self) -> Policy:
+        return self._ca.rules.policy
+
+    def of(self, index: int, now: float) -> tuple[Case, Request]:
+        """The case and the request in entry `index` as they are `now`. Raises `NotFound`."""
+        case = self._case(index, now)
+        if case is None:
+            raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
+        return case, case.request(index)
+
+    def _case(self, index: int, now: float) -> Case | None:
+        found = [entry.decode(next(self._store.entries(each, each + 1))) for each in self._store.case(index)]
+        return request.fold(found, int(now)) if found else None
+
+    def visible(self, asked: Request, person: str, now: float) -> bool:
+        """Whether it is the person's own, or theirs to answer or to audit."""
+        concerned = any(person in self._could(step, asked, now) for step in asked.entry.steps or ())
+        return person == asked.entry.actor or concerned or self._policy.is_auditor(person)
+
+    def listed(self, view: str, person: str, now: float) -> list[Request]:
+        """The newest requests that are `mine`, `waiting` for me, or `all`. Raises `Forbidden`, `NotFound`."""
+        match view:
+            case "mine":
+                return self._requests(Filter(actor=person, kind="request"), MOST, now)
+            case "waiting":
+                wanted = Filter(kind="request", since=int((now - DAY) * 1000))
+                found = (each for each in self._requests(wanted, _LOOKED_AT, now) if each.status == "pending")
+                return [each for each in found if self._waits_for(person, each, now)][:MOST]
+            case "all" if self._policy.is_auditor(person):
+                return self._requests(Filter(kind="request"), MOST, now)
+            case "all":
+                raise Forbidden("only auditors see everybody's requests", "guardrails.toml names the auditors' groups")
+            case _:
+                raise NotFound(f"there is no view {view[:60]!a}", "Use mine, waiting or all")
+
+    def _requests(self, wanted: Filter, most: int, now: float) -> list[Request]:
+        entries = (entry.decode(source) for source in self._store.select(wanted, most))
+        return [self.of(each.index, now)[1] for each in entries]
+
+    def _waits_for(self, person: str, asked: Request, now: float) -> bool:
+        answered = {yes.actor for yes in asked.approvals}
+        steps = asked.entry.steps or ()
+        return person not in answered and any(person in self._could(step, asked, now) for step in steps)
+
+    def _could(self, step: Step, asked: Request, now: float) -> frozenset[str]:
+        begun = datetime.fromtimestamp(asked.asked_at, UTC)
+        facts = Facts(asked.entry.actor, None, hardware_key=False, now=datetime.fromtimestamp(now, UTC), asked_at=begun)
+        return policy.eligible(self._policy, step, facts)
+
+    # ---------------------------------------------------------------- as JSON
+
+    def shown(self, case: Case, asked: Request, now: float) -> dict[str, Any]:
+        """Everything about a request that its approvers need to see."""
+        made, encoded = asked.entry, asked.entry.encode()
+        role = self._policy.roles.get(made.role)
+        members: dict[str, Any] = {
+            "request": made.index,
+            "leaf": leaf_hash(encoded).hex(),
+            "entry": encoded.decode(),
+            "person": made.actor,
+            "role": made.role,
+            "about": role.about if role else None,
+            "reason": reason_of(made),
+            "duration": asked.privilege.duration,
+            "asked_at": asked.asked_at,
+            "status": asked.status,
+            "expires": made.expires,
+            "granted_at": asked.granted_at,
+            "until": asked.until,
+            "extends": made.request,
+            "extensions": case.extensions,
+            "accounts": self._accounts(asked.privilege.principals),
+            "force_command": asked.privilege.force_command,
+            "permit": asked.privilege.permit,
+            "steps": [self._step(step, asked, now) for step in made.steps or ()],
+            "approvals": [_approval(yes) for yes in asked.approvals],
+            **_ending(asked),
+            "certificates": [_certificate(each) for each in asked.issued],
+            "findings": canonical.plain(made.findings),
+            "ways": canonical.plain(made.ways),
+            "recent": self._recent(made, now),
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+    def _step(self, step: Step, asked: Request, now: float) -> dict[str, Any]:
+        could, said = self._could(step, asked, now), [yes.actor for yes in asked.approvals]
+        return {
+            "group": step.group,
+            "count": step.count,
+            "approved_by": [person for person in said if person in could],
+            "could": sorted(could - set(said)),
+        }
+
+    def _recent(self, made: RequestEntry, now: float) -> list[dict[str, Any]]:
+        before = self._requests(Filter(actor=made.actor, kind="request", before=made.index), _RECENT, now)
+        return [
+            {"request": one.entry.index, "role": one.entry.role, "time": one.asked_at, "status": one.status} for one in before
+        ]
+
+    def _accounts(self, principals: tuple[str, ...]) -> list[dict[str, Any]]:
+        accounts = self._policy.accounts(principals)
+        return [{"account": each.account, "group": each.host_group, "hosts": each.hosts} for each in accounts]
+
+    # -------------------------------------------------------------- revocation
+
+    def revoked(self, now: float) -> list[int]:
+        """The serials of all certificates that would be valid now, had they not been revoked."""
+        since = int((now - DAY) * 1000)
+        people = {person for person in map(_whose, self._endings(since)) if person is not None}
+        serials: set[int] = set()
+        for person in people:
+            wanted = Filter(actor=person, kind="request", since=int((now - LONGEST_CASE) * 1000))
+            for source in self._store.select(wanted, _LOOKED_AT):
+                case, _ = self.of(entry.decode(source).index, now)
+                serials.update(case.revoked(int(now)))
+        return sorted(serials)
+
+    def _endings(self, since: int) -> Iterable[entry.AnyEntry]:
+        for kind in ("drop", "revoke", "lock"):
+            for source in self._store.select(Filter(kind=kind, since=since), _LOOKED_AT):
+                yield entry.decode(source)
+
+
+def _whose(ending: entry.AnyEntry) -> str | None:
+    match ending:
+        case DropEntry():
+            return ending.actor
+        case RevokeEntry() | LockEntry():
+            return ending.person
+        case _:
+            return None
+
+
+def _approval(yes: ApproveEntry) -> dict[str, Any]:
+    said = parse(yes.statement.encode())
+    more = {"duration": said.duration, "reason": said.reason or None} if isinstance(said, ApproveStatement) else {}
+    members = {"person": yes.actor, "time": yes.time // 1000} | more
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _ending(asked: Request) -> dict[str, Any]:
+    if not isinstance(asked.ending, SaidEntry):
+        return {}
+    said = parse(asked.ending.statement.encode())
+    return {"ended_by": asked.ending.actor, "end_reason": getattr(said, "reason", None) or None}
+
+
+def _certificate(issued: entry.IssueEntry) -> dict[str, Any]:
+    certificate = issued.certificate
+    return {"serial": certificate.serial, "valid_after": certificate.valid_after, "valid_before": certificate.valid_before}
