@@ -20,7 +20,7 @@ from ca.entry import OPERATOR, AnyEntry, PolicyEntry
 from ca.errors import ClockWentBack, LogDamaged, LogUnwritable, Malformed, SignerFailed
 from ca.log import Log, Make, Tail
 from ca.signers.file import FileSigner
-from ca.store.sqlite import SqliteStore
+from ca.store.sqlite import SqliteStore, _Session
 from ca.wire import Reader, string
 from tests import keys
 
@@ -347,6 +347,19 @@ def test_a_full_disk_met_by_one_caller_alone_commits_nobody_elses_entry_half(ope
         opened.log.append(keep_a_large_file)
     make_room(opened)
     opened.log.append(keep_a_large_file)
+    opened.log.check()
+
+
+def test_when_sqlite_ends_a_transaction_by_itself_nothing_behind_it_is_committed_alone(opened: Opened) -> None:
+    def end_it(tail: Tail) -> Sequence[AnyEntry]:
+        assert isinstance(tail.log, _Session)
+        tail.log._insert("INSERT OR ROLLBACK INTO entries (idx, entry) VALUES (?, '{\"index\":99}')", [(tail.index,)])
+        return []
+
+    opened.grow(3)
+    answers = all_at_once(opened, refuse, [note("before"), end_it, note("after")])
+    assert [type(answer) for answer in answers] == [LogUnwritable] * 3
+    assert opened.store.size() == 3
     opened.log.check()
 
 
