@@ -357,7 +357,7 @@ def test_when_sqlite_ends_a_transaction_by_itself_nothing_behind_it_is_committed
         return []
 
     opened.grow(3)
-    answers = all_at_once(opened, refuse, [note("before"), end_it, note("after")])
+    answers = all_at_once(opened, refuse, [end_it, note("behind"), note("after")])
     assert [type(answer) for answer in answers] == [LogUnwritable] * 3
     assert opened.store.size() == 3
     opened.log.check()
