@@ -94,8 +94,10 @@ def all_at_once(opened: Opened, first: Make, others: Sequence[Make]) -> list[Seq
     with ThreadPoolExecutor(len(others) + 1) as threads:
         leading = threads.submit(append, slow)
         until(opened.log._turn.locked)
-        answers = [threads.submit(append, make) for make in others]
-        until(lambda: len(opened.log._queue) >= len(others))
+        answers = []
+        for make in others:
+            answers.append(threads.submit(append, make))
+            until(lambda: len(opened.log._queue) == len(answers))  # in this order
         everybody_waits.set()
         assert leading.result()
         return [answer.result() for answer in answers]
