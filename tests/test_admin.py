@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -321,6 +322,25 @@ def test_serve_issues_reloads_and_stops(ca: Path, running: Running, ana: Key) ->
     assert running.stops() == 0
     assert time.monotonic() - began < 5
     assert run("log", "verify", ca).code == 0
+
+
+def test_verify_takes_a_log_that_grows_meanwhile_for_what_it_is(ca: Path, running: Running, ana: Key) -> None:
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            assert running.ask(body(ana, ana))[0] == 201
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        verified = [run("log", "verify", ca) for _ in range(3)]
+    finally:
+        stop.set()
+        thread.join()
+    assert [each.code for each in verified] == [0, 0, 0], verified
+    sizes = [int(each.out.split()[0]) for each in verified]
+    assert sizes[0] < sizes[1] < sizes[2] < size(ca)
 
 
 def test_verify_finds_a_damaged_log(ca: Path) -> None:

@@ -20,7 +20,7 @@ from ca.entry import OPERATOR, AnyEntry, PolicyEntry
 from ca.errors import ClockWentBack, LogDamaged, LogUnwritable, Malformed, SignerFailed
 from ca.log import Log, Make, Tail
 from ca.signers.file import FileSigner
-from ca.store.sqlite import SqliteStore
+from ca.store.sqlite import SqliteStore, _Session
 from ca.wire import Reader, string
 from tests import keys
 
@@ -94,8 +94,10 @@ def all_at_once(opened: Opened, first: Make, others: Sequence[Make]) -> list[Seq
     with ThreadPoolExecutor(len(others) + 1) as threads:
         leading = threads.submit(append, slow)
         until(opened.log._turn.locked)
-        answers = [threads.submit(append, make) for make in others]
-        until(lambda: len(opened.log._queue) >= len(others))
+        answers = []
+        for make in others:
+            answers.append(threads.submit(append, make))
+            until(lambda: len(opened.log._queue) == len(answers))  # in this order
         everybody_waits.set()
         assert leading.result()
         return [answer.result() for answer in answers]
@@ -347,6 +349,19 @@ def test_a_full_disk_met_by_one_caller_alone_commits_nobody_elses_entry_half(ope
         opened.log.append(keep_a_large_file)
     make_room(opened)
     opened.log.append(keep_a_large_file)
+    opened.log.check()
+
+
+def test_when_sqlite_ends_a_transaction_by_itself_nothing_behind_it_is_committed_alone(opened: Opened) -> None:
+    def end_it(tail: Tail) -> Sequence[AnyEntry]:
+        assert isinstance(tail.log, _Session)
+        tail.log._insert("INSERT OR ROLLBACK INTO entries (idx, entry) VALUES (?, '{\"index\":99}')", [(tail.index,)])
+        return []
+
+    opened.grow(3)
+    answers = all_at_once(opened, refuse, [end_it, note("behind"), note("after")])
+    assert [type(answer) for answer in answers] == [LogUnwritable] * 3
+    assert opened.store.size() == 3
     opened.log.check()
 
 
