@@ -6,7 +6,7 @@ sentences, messages) may hold anything; `cli.output` makes them printable.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self, TypeVar
 
 from ca import names
@@ -58,6 +58,10 @@ class Members:
             raise Malformed(f"{self._what} has a negative {name}")
         return value
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of integers that are not negative."""
+        return tuple(Members({name: member}, self._what).integer(name) for member in self._read(name, list))
+
     def flag(self, name: str) -> bool:
         """True or false."""
         return self._read(name, bool)
@@ -74,7 +78,8 @@ class Members:
         return Members(self._read(name, dict), f"{self._what}: {name}")
 
 
-def _accounts(members: Members) -> tuple[Account, ...]:
+def read_accounts(members: Members) -> tuple[Account, ...]:
+    """The accounts of a role. Raises `Malformed`."""
     return tuple(
         Account(each.text("account"), each.text("group"), each.texts("hosts")) for each in members.each("accounts")
     )
@@ -85,13 +90,14 @@ def read_ways(members: Members) -> tuple[Way, ...]:
     return tuple(
         Way(
             way.text("rule"),
-            tuple(_read_finding(found) for found in way.each("findings")),
+            tuple(read_finding(found) for found in way.each("findings")),
         )
         for way in members.each("ways")
     )
 
 
-def _read_finding(found: Members) -> Finding:
+def read_finding(found: Members) -> Finding:
+    """One condition; one whose fact is unknown does not hold. Raises `Malformed`."""
     holds = "holds" in found and found.flag("holds")
     return Finding(found.text("condition"), found.text("sentence"), found.text("observed"), holds)
 
@@ -123,6 +129,10 @@ class Role:
     ways: tuple[Way, ...]
     until: int | None
 
+    def without_ways(self) -> Self:
+        """The same without what was considered."""
+        return replace(self, ways=(), until=None)
+
     @classmethod
     def read(cls, members: Members) -> Self:
         """One of the roles of `/v1/roles`. Raises `Malformed`."""
@@ -134,7 +144,7 @@ class Role:
             about=members.text("about"),
             owner=members.text("owner"),
             default=members.flag("default"),
-            accounts=_accounts(members),
+            accounts=read_accounts(members),
             default_duration=members.integer("default_duration"),
             max_duration=members.integer("max_duration"),
             reason_message=members.one("reason").text("message") if "reason" in members else None,
@@ -178,11 +188,12 @@ class Issued:
     certificate: str
     valid_after: int
     valid_before: int
+    until: int  # when the grant ends
     accounts: tuple[Account, ...]
 
     @classmethod
     def parse(cls, source: bytes) -> Self:
-        """Reads the answer of `/v1/requests`. Raises `Malformed`."""
+        """Reads the answer to a request that is granted, and of `/v1/certificates`. Raises `Malformed`."""
         members = Members.parse(source)
         return cls(
             request=members.integer("request"),
@@ -192,5 +203,6 @@ class Issued:
             certificate=members.text("certificate"),
             valid_after=members.integer("valid_after"),
             valid_before=members.integer("valid_before"),
-            accounts=_accounts(members),
+            until=members.integer("until"),
+            accounts=read_accounts(members),
         )

@@ -10,21 +10,21 @@ import secrets
 import ssl
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from ca import canonical
 from ca.errors import JitSshError, Malformed, Misconfigured
-from ca.keys import PublicKey
 from ca.sshsig import SshSig
-from ca.statement import ReadStatement, RequestStatement
+from ca.statement import FRESH, ReadStatement, Statement
 from cli.answers import Members, read_ways, ways_lines
 from cli.output import plain
 from cli.problems import AnswerLost, Denied, Unreachable
 
-_PATIENCE: Final = 15.0  # seconds for each step of an exchange
+PATIENCE: Final = 15.0  # seconds for each step of an exchange
 _LARGEST: Final = 4 * 1024 * 1024
 _LONGEST_TEXT: Final = 2000  # characters of a problem that are worth showing
 _PAUSES: Final = (0.2, 0.5, 1.0)  # seconds before a lost answer is asked for again
@@ -32,6 +32,8 @@ _PAUSES: Final = (0.2, 0.5, 1.0)  # seconds before a lost answer is asked for ag
 Sign = Callable[[bytes], SshSig]
 """Gives the person's signature over a statement; raises `SignerFailed`."""
 
+Words = Callable[..., Statement]
+"""A statement that lacks only audience, id and time."""
 
 _KINDS: Final[dict[str, type[JitSshError]]] = {
     kind.code: kind for kind in JitSshError.__subclasses__() if kind.__module__ == JitSshError.__module__
@@ -64,11 +66,11 @@ class Address:
             raise Misconfigured(f"{host} would be reached over plain HTTP", hint)
         return cls(f"{parts.scheme}://{parts.netloc}", host, port, parts.scheme == "https")
 
-    def connect(self) -> http.client.HTTPConnection:
+    def connect(self, patience: float) -> http.client.HTTPConnection:
         """A connection that opens when it is used; certificates are checked against the system's, or SSL_CERT_FILE."""
         if self.tls:
-            return http.client.HTTPSConnection(self.host, self.port, timeout=_PATIENCE, context=ssl.create_default_context())
-        return http.client.HTTPConnection(self.host, self.port, timeout=_PATIENCE)
+            return http.client.HTTPSConnection(self.host, self.port, timeout=patience, context=ssl.create_default_context())
+        return http.client.HTTPConnection(self.host, self.port, timeout=patience)
 
 
 def _is_loopback(host: str) -> bool:
@@ -81,36 +83,51 @@ def _is_loopback(host: str) -> bool:
 class Client:
     """One CA, and the person who asks it. Every method raises `Unreachable`, `Denied`, or the error that the CA named."""
 
-    def __init__(self, address: Address, origin: str, sign: Sign) -> None:
+    def __init__(self, address: Address, origin: str, sign: Sign, patience: float = PATIENCE) -> None:
         self._address = address
         self._origin = origin
         self._sign = sign
+        self._patience = patience  # seconds
 
     def read(self, path: str, largest: int = _LARGEST) -> bytes:
         """The answer to a signed read of at most `largest` bytes; `path` with its query."""
-        statement = canonical.encode(ReadStatement(audience=self._origin, id=new_id(), time=int(time.time()), path=path))
-        authorization = f"JIT-SSH {_base64url(statement)}.{_base64url(self._sign(statement).blob)}"
-        return exchange(self._address, "GET", path, {"Authorization": authorization}, largest=largest)
+        return exchange(self._address, "GET", path, self._authorized(path), largest=largest, patience=self._patience)
 
-    def request(self, role: str, duration: int | None, reason: str, key: PublicKey, prove: Sign) -> bytes:
-        """Asks for a role with a certificate over `key`, whose possession `prove` proves; the CA's answer.
+    def follow(self, path: str, wait: int) -> Iterator[bytes]:
+        """The answers to the same read, one after the other; the CA takes up to `wait` seconds for each.
+
+        One signature serves for as long as the CA takes it, so that a security key is not to be touched for each.
+        """
+        while True:
+            headers, signed_at = self._authorized(path), time.monotonic()
+            while time.monotonic() < signed_at + FRESH - wait:
+                yield exchange(self._address, "GET", path, headers, patience=self._patience + wait)
+
+    def _authorized(self, path: str) -> dict[str, str]:
+        statement = self._said(partial(ReadStatement, path=path))
+        return {"Authorization": f"JIT-SSH {_base64url(statement)}.{_base64url(self._sign(statement).blob)}"}
+
+    def send(self, path: str, words: Words, prove: Sign | None = None) -> bytes:
+        """Posts a signed statement; `prove` signs it too, by the key to be certified. The CA's answer.
 
         When the answer is lost the same statement is sent again: the log accepts it once and repeats its answer.
         """
-        asked = RequestStatement(
-            audience=self._origin, id=new_id(), time=int(time.time()), role=role, duration=duration, reason=reason, key=key.line
-        )
-        statement = canonical.encode(asked)
-        signatures = {"signature": self._sign(statement), "possession": prove(statement)}
+        statement = self._said(words)
+        signatures = {"signature": self._sign(statement)} | ({"possession": prove(statement)} if prove else {})
         body = {name: b64encode(signed.blob).decode() for name, signed in signatures.items()} | {"statement": statement.decode()}
-        encoded = json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+        post = partial(
+            exchange, self._address, "POST", path, {"Content-Type": "application/json"}, json.dumps(body).encode(),
+            patience=self._patience,
+        )
         for pause in _PAUSES:
             try:
-                return exchange(self._address, "POST", "/v1/requests", headers, encoded)
+                return post()
             except AnswerLost:
                 time.sleep(pause)
-        return exchange(self._address, "POST", "/v1/requests", headers, encoded)
+        return post()
+
+    def _said(self, words: Words) -> bytes:
+        return canonical.encode(words(audience=self._origin, id=new_id(), time=int(time.time())))
 
 
 def new_id() -> str:
@@ -134,12 +151,13 @@ def exchange(
     body: bytes | None = None,
     *,
     largest: int = _LARGEST,
+    patience: float = PATIENCE,
 ) -> bytes:
     """One request and the body of its answer, if that is a success of at most `largest` bytes.
 
     Raises `AnswerLost` when the connection broke, `Unreachable` when there was none or it was not the CA, and the CA's problem.
     """
-    connection = address.connect()
+    connection = address.connect(patience)
     try:
         _connect(address, connection)
         try:
@@ -154,7 +172,7 @@ def exchange(
         connection.close()
     if len(content) > largest:
         raise Malformed(f"{address.url} answered with more than {largest} bytes")
-    if answer.status not in {200, 201}:
+    if answer.status not in {200, 201, 202}:
         raise _problem(address, answer.status, content, answer.headers.get("Location"))
     return content
 

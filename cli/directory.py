@@ -11,8 +11,8 @@ from typing import Final
 from ca.errors import Malformed
 from ca.names import ROLE, require
 
-_OURS: Final = ("profile", "signer", "config", "checkpoint")
-_SUFFIXES: Final = (".pub", ".json", "-cert")
+_OURS: Final = ("profile", "roles", "signer", "config", "ssh-hook", "checkpoint")
+_SUFFIXES: Final = (".pub", ".json", ".lock", "-cert")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ class Directory:
         return self.path / "config"
 
     @property
+    def hook(self) -> Path:
+        """The generated program that ssh runs before it uses a certificate."""
+        return self.path / "ssh-hook"
+
+    @property
+    def roles(self) -> Path:
+        """The roles that this person could have, as the CA listed them last."""
+        return self.path / "roles.json"
+
+    @property
     def profile(self) -> Path:
         """The profile."""
         return self.path / "profile.json"
@@ -52,7 +62,11 @@ class Directory:
         return self.path / "checkpoint"
 
     def of_role(self, role: str, suffix: str) -> Path:
-        """The file of a role: its key (no suffix), `-cert.pub` or `.json`. Raises `Malformed` for a name that cannot be one."""
+        """The file of a role. Raises `Malformed` for a name that cannot be one.
+
+        `-cert` is its key, named so that ssh finds the certificate `-cert.pub` to it and offers nothing else; `.json` is what
+        is held, and `.lock` is for whoever asks.
+        """
         require(ROLE, role, "role")
         if role in _OURS or role.endswith(_SUFFIXES):
             raise Malformed(f"the role {role} has the name of a file of ours in {self.path}", "Ask its owner to rename it")

@@ -2,7 +2,24 @@
 
 from ca.canonical import parse_object
 from ca.certificate import Certificate
-from ca.entry import AnyEntry, AskedEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RequestEntry
+from ca.entry import (
+    AnyEntry,
+    ApproveEntry,
+    DecidedEntry,
+    DenyEntry,
+    DropEntry,
+    GenesisEntry,
+    IssueEntry,
+    LockEntry,
+    PolicyEntry,
+    Privilege,
+    RefuseEntry,
+    RequestEntry,
+    RevokeEntry,
+    SaidEntry,
+    UnlockEntry,
+    WithdrawEntry,
+)
 from ca.errors import JitSshError
 from cli import output
 from cli.answers import ways_lines
@@ -20,14 +37,19 @@ def _what(each: AnyEntry) -> str:
         case PolicyEntry():
             return f"{len(each.files)} policy files decide"
         case RequestEntry():
-            return f"{each.role} for {output.duration(each.privilege.duration)}{_because(each)}"
+            waits = ", waits for approval" if each.steps else ""
+            return f"{each.role} for {output.duration(each.privilege.duration)}{waits}{_because(each)}"
         case RefuseEntry():
-            return f"{each.role} refused: {each.message}"
+            return f"{each.role + ' ' if each.role else ''}refused: {each.message}"
+        case ApproveEntry() | DenyEntry() | WithdrawEntry() | DropEntry():
+            return f"{each.role}, request {each.request}{_because(each)}"
+        case RevokeEntry() | LockEntry() | UnlockEntry():
+            return f"{each.person}{_because(each)}"
         case IssueEntry():
             return f"{each.role} until {output.timestamp(each.certificate.valid_before)}, for request {each.request}"
 
 
-def _because(each: AskedEntry) -> str:
+def _because(each: SaidEntry) -> str:
     reason = parse_object(each.statement.encode(), "the statement").get("reason")
     return f": {reason}" if reason else ""
 
@@ -36,7 +58,7 @@ def show(found: AnyEntry) -> None:
     """Prints everything in an entry, its certificate read and its signature judged."""
     common = {"entry": str(found.index), "kind": found.TAG[1], "time": output.timestamp(found.time / 1000), "who": found.actor}
     output.fields(common | _members(found))
-    if isinstance(found, RequestEntry | RefuseEntry):
+    if isinstance(found, DecidedEntry):
         for line in ways_lines(found.ways):
             output.result(line)
 
@@ -48,14 +70,23 @@ def _members(found: AnyEntry) -> dict[str, str]:
         case PolicyEntry():
             return dict(found.files)
         case RequestEntry():
-            return {"role": found.role, "outcome": "granted"} | _privilege(found.privilege) | _asked(found)
+            waits = "; then ".join(f"{step.count} of {step.group}" for step in found.steps or ())
+            outcome = {"role": found.role, "outcome": f"waits for {waits}" if waits else "granted"}
+            return outcome | _privilege(found.privilege) | _said(found)
         case RefuseEntry():
-            return {"role": found.role, "outcome": f"refused ({found.code}): {found.message}"} | _asked(found)
+            return {"role": found.role or "", "outcome": f"refused ({found.code}): {found.message}"} | _said(found)
+        case ApproveEntry():
+            granted = {} if found.privilege is None else {"outcome": "granted"} | _privilege(found.privilege)
+            return {"role": found.role, "request": f"entry {found.request}"} | granted | _said(found)
+        case DenyEntry() | WithdrawEntry() | DropEntry():
+            return {"role": found.role, "request": f"entry {found.request}"} | _said(found)
+        case RevokeEntry() | LockEntry() | UnlockEntry():
+            return {"person": found.person} | _said(found)
         case IssueEntry():
             return {"role": found.role, "request": f"entry {found.request}"} | _certificate(found.certificate)
 
 
-def _asked(found: AskedEntry) -> dict[str, str]:
+def _said(found: SaidEntry) -> dict[str, str]:
     return {
         "from": found.address or "",
         "hardware key": "touched" if found.hardware_key else "no",
@@ -65,7 +96,7 @@ def _asked(found: AskedEntry) -> dict[str, str]:
     }
 
 
-def _judged(found: AskedEntry) -> str:
+def _judged(found: SaidEntry) -> str:
     try:
         signed = found.signed
         signed.verify(found.statement.encode())

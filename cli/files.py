@@ -31,9 +31,12 @@ def make_private_directory(path: Path) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keeps other jit-ssh processes out of the directory until the block ends, or this process does."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other jit-ssh processes out until the block ends, or this process does.
+
+    `path` is a directory, or a file that is there for this alone and is made if it is missing.
+    """
+    descriptor = os.open(path, os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT), 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""The certificates that this machine holds, one role each: `ROLE.json`, `ROLE-cert.pub`, and the key in an agent or in `ROLE`.
+"""The certificates that this machine holds, one role each: `ROLE.json`, `ROLE-cert.pub`, and the key in an agent or `ROLE-cert`.
 
 `ROLE.json` is written last and removed first, so a role whose file is there is whole; what a crash leaves beside it is
 overwritten by the next login. Whoever changes these files holds `files.locked`.
@@ -13,14 +13,18 @@ from ca import canonical
 from ca.errors import JitSshError
 from ca.names import PERSON, require
 from ca.signers.agent_socket import Agent
-from cli import files, sshconfig
+from cli import files, known, sshconfig
 from cli.accounts import Account
 from cli.directory import Directory
+from cli.sshconfig import Offer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held(canonical.Tagged):
-    """A certificate of a role; times are Unix seconds. `agent` says that an agent has its key, not a file. Raises `Malformed`."""
+    """A certificate of a role within a grant that lasts `until`; times are Unix seconds. Raises `Malformed`.
+
+    `agent` is the socket of the agent that got the key, absent when it is in a file.
+    """
 
     TAG: ClassVar = ("held", "jit-ssh")
 
@@ -30,8 +34,9 @@ class Held(canonical.Tagged):
     serial: int
     valid_after: int
     valid_before: int
+    until: int
     accounts: tuple[Account, ...]
-    agent: bool
+    agent: str | None = None
 
     def __post_init__(self) -> None:
         require(PERSON, self.person, "person")
@@ -40,7 +45,7 @@ class Held(canonical.Tagged):
         """Whether ssh can use it at `now`: it is valid, and its key is where it should be."""
         if now >= self.valid_before:
             return False
-        return blob(directory, self.role) in in_agent if self.agent else directory.of_role(self.role, "").exists()
+        return blob(directory, self.role) in in_agent if self.agent else directory.of_role(self.role, "-cert").exists()
 
 
 def of_this_machine(directory: Directory) -> list[Held]:
@@ -54,6 +59,11 @@ def of_this_machine(directory: Directory) -> list[Held]:
         except (JitSshError, OSError):
             continue
     return found
+
+
+def grant(directory: Directory, role: str, now: int) -> Held | None:
+    """What is held of a role whose grant has not ended at `now`; its certificate may have."""
+    return next((held for held in of_this_machine(directory) if held.role == role and now < held.until), None)
 
 
 def identities() -> frozenset[bytes]:
@@ -75,7 +85,7 @@ def blob(directory: Directory, role: str) -> bytes | None:
 
 def shown(directory: Directory, held: Held) -> dict[str, object]:
     """What `--json` says of a held certificate."""
-    where = "agent" if held.agent else str(directory.of_role(held.role, ""))
+    where = "agent" if held.agent else str(directory.of_role(held.role, "-cert"))
     return {name: value for name, value in asdict(held).items() if name != "agent"} | {"where": where}
 
 
@@ -86,9 +96,9 @@ def save(directory: Directory, held: Held, certificate: str, private_key: bytes 
     """
     with files.locked(directory.path):
         if private_key is not None:
-            files.write(directory.of_role(held.role, ""), private_key)
+            files.write(directory.of_role(held.role, "-cert"), private_key)
         else:
-            directory.of_role(held.role, "").unlink(missing_ok=True)
+            directory.of_role(held.role, "-cert").unlink(missing_ok=True)
         files.write(directory.of_role(held.role, "-cert.pub"), f"{certificate}\n".encode())
         files.write(directory.of_role(held.role, ".json"), canonical.encode(held))
         _tidy(directory, now)
@@ -103,17 +113,28 @@ def remove(directory: Directory, roles: tuple[str, ...], now: int) -> None:
 
 
 def _unlink(directory: Directory, role: str) -> None:
-    for suffix in (".json", "-cert.pub", ""):
+    for suffix in (".json", "-cert.pub", "-cert"):
         directory.of_role(role, suffix).unlink(missing_ok=True)
 
 
+def write_ssh_config(directory: Directory, now: int) -> None:
+    """Writes what ssh is told, from what is held and what the CA listed last."""
+    with files.locked(directory.path):
+        _tidy(directory, now)
+
+
 def _tidy(directory: Directory, now: int) -> None:
-    """Removes what has expired, then writes ssh_config from what is left."""
+    """Removes what is left of grants that have ended, then writes ssh_config."""
     current = []
     for held in of_this_machine(directory):
-        if now < held.valid_before:
+        if now < held.until:
             current.append(held)
         else:
             _unlink(directory, held.role)
-    text = sshconfig.render(directory, [(held.role, held.agent, held.accounts) for held in current])
-    files.write(directory.config, text.encode())
+    offers = [Offer(held.role, held.accounts, held.valid_before, held.agent) for held in current]
+    mine = {held.role for held in current}
+    offers += [
+        Offer(role.role, role.accounts) for role in known.narrowest_first(known.last_listed(directory)) if role.role not in mine
+    ]
+    files.write(directory.hook, sshconfig.hook().encode())
+    files.write(directory.config, sshconfig.render(directory, offers).encode())

@@ -9,13 +9,12 @@ import click
 
 from ca import entry
 from ca.canonical import parse_object
-from ca.entry import AnyEntry, AskedEntry, IssueEntry
+from ca.entry import AnyEntry, IssueEntry, SaidEntry
 from ca.errors import NotFound
 from ca.names import PERSON, require
 from ca.sshsig import NAMESPACE
-from cli import entries, entry_text, files, output, profile
-from cli.directory import Directory
-from cli.roles import client_of
+from cli import entries, entry_text, files, output
+from cli.machine import Machine
 from cli.verify import verify
 
 _EXPORTED: Final = ("allowed_signers", "signature.sig", "statement")
@@ -49,7 +48,7 @@ def log(
     moments = {"since": since, "until": until}
     query: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     query |= {name: output.parse_moment(text, now) * 1000 for name, text in moments.items() if text is not None}
-    found = list(entries.newest(client_of(profile.load(Directory.of_home())), query, limit))
+    found = list(entries.newest(Machine.here().client, query, limit))
     if as_json:
         output.result_json([parse_object(source, "the entry") for source in found])
     elif found:
@@ -72,7 +71,7 @@ def show(number: int, as_json: bool, export: Path | None) -> None:
     Its certificate is read and its signature judged on this machine. With --export, the statement and its signature are
     written into DIR, for ssh-keygen to verify without anything of ours.
     """
-    source = entries.one(client_of(profile.load(Directory.of_home())), number)
+    source = entries.one(Machine.here().client, number)
     found = entry.decode(source)
     if export is not None:
         _export(found, export)
@@ -83,7 +82,7 @@ def show(number: int, as_json: bool, export: Path | None) -> None:
 
 
 def _export(found: AnyEntry, directory: Path) -> None:
-    if not isinstance(found, AskedEntry):
+    if not isinstance(found, SaidEntry):
         hint = f"Its statement is in entry {found.request}" if isinstance(found, IssueEntry) else "Requests and refusals have one"
         raise NotFound(f"entry {found.index} carries no statement", hint)
     signed, actor = found.signed, require(PERSON, found.actor, "the actor")

@@ -14,8 +14,8 @@ from ca.errors import JitSshError
 from cli import output
 from cli.problems import Denied
 
-# 0 is done, and for `status` that something is held; 1 failed, or holds nothing; 2 is usage, which click finds. 4 belongs to
-# requests that wait for an approval.
+# 0 is done, and for `status` that something is held; 1 failed, or holds nothing; 2 is usage, which click finds. 4, for a request
+# that waits for an approval, is what `login` itself gives.
 _EXIT_CODES: Final = {"denied": 3, "ca-unreachable": 5, "answer-lost": 5}
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130  # what a shell expects of a program that SIGINT ended
@@ -26,7 +26,19 @@ _COMMANDS: Final = {
     "logout": "cli.login",
     "roles": "cli.roles",
     "status": "cli.status",
+    "requests": "cli.requests",
+    "show": "cli.requests",
+    "approve": "cli.approval",
+    "deny": "cli.approval",
+    "withdraw": "cli.requests",
+    "extend": "cli.requests",
+    "drop": "cli.requests",
+    "revoke": "cli.revocation",
+    "lock": "cli.revocation",
+    "unlock": "cli.revocation",
     "log": "cli.log",
+    "ssh-config": "cli.hook",
+    "ssh-hook": "cli.hook",
     "completion": "cli.completion",
 }
 
@@ -40,7 +52,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         return command
 
 

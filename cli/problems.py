@@ -28,6 +28,18 @@ class Denied(JitSshError):
         self.entry = entry
 
 
+class Ended(JitSshError):
+    """The request is over: withdrawn, ended, given back or revoked."""
+
+    code = "request-ended"
+
+
+class WrongCase(JitSshError):
+    """The CA shows a request otherwise than the log has it: nothing was signed."""
+
+    code = "wrong-case"
+
+
 class WrongCertificate(JitSshError):
     """The CA issued something else than it was asked for: nothing of it was installed."""
 

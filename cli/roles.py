@@ -1,33 +1,15 @@
 """`jit-ssh roles`: what this person can have, at once or with approval, and why the rest is not for them."""
 
 import time
-from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import click
 
-from cli import output, profile, signing
+from cli import output
 from cli.answers import Role, Roles, ways_lines
-from cli.client import Address, Client
-from cli.directory import Directory
-from cli.profile import Profile
+from cli.machine import Machine
 
 _WORDS: Final = {"granted": "yours at once", "approval": "needs approval", "denied": "not for you"}
-
-
-def client_of(found: Profile) -> Client:
-    """The CA of this profile, asked with its key."""
-    return Client(Address.parse(found.url), found.origin, partial(signing.sign, found.key))
-
-
-def read_roles(directory: Directory, found: Profile) -> Roles:
-    """The roles as they stand at this moment; their names are kept for completion."""
-    answer = Roles.parse(client_of(found).read("/v1/roles"))
-    names = tuple(role.role for role in answer.roles)
-    if names != found.roles:
-        replace(found, roles=names).save(directory)
-    return answer
 
 
 def introduced(answer: Roles) -> str:
@@ -43,8 +25,7 @@ def roles(as_json: bool) -> None:
     For each: whether it is yours at once, needs approval or is not for you, and why; its accounts and hosts, how long it lasts,
     and what its reason has to be.
     """
-    directory = Directory.of_home()
-    answer = read_roles(directory, profile.load(directory))
+    answer = Machine.here().read_roles()
     if as_json:
         output.result_json(answer)
         return

@@ -17,6 +17,7 @@ from cli import files, held, output, profile, signing, sshconfig
 from cli.answers import Roles
 from cli.client import Address, Client, exchange
 from cli.directory import Directory
+from cli.known import keep
 from cli.profile import Profile
 from cli.roles import introduced
 
@@ -113,7 +114,8 @@ def _write(
     files.make_private_directory(directory.path)
     if known is not None and known.log_key != trust.log_key:
         directory.checkpoint.unlink(missing_ok=True)  # of the other log
-    held.remove(directory, (), int(time.time()))
+    keep(directory, roles.roles)
+    held.write_ssh_config(directory, int(time.time()))
     Profile(
         url=address.url,
         origin=trust.origin,

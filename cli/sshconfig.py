@@ -1,16 +1,21 @@
 """What ssh is told: one generated file that matches hosts and accounts to certificates, and one `Include` line for it.
 
-Nothing reaches that file but names that `ca.names` allows and paths without a character that ssh_config reads specially.
-In an agent, `IdentityFile ROLE-cert.pub` names the one identity to try first; `CertificateFile` would make ssh offer the same
-certificate twice, and stop at the server's limit of attempts when the agent has many keys.
+Nothing reaches that file but names that `ca.names` allows and paths without a character that ssh_config or a shell reads
+specially; no host or account that is typed reaches a shell. For each host and account at most one certificate of ours is
+offered: `IdentityFile ROLE-cert` is the certificate `ROLE-cert.pub` with its key in the file `ROLE-cert` or in an agent, and the
+blocks that follow exclude the hosts of those before.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from ca.errors import Misconfigured
+from ca.errors import JitSshError, Misconfigured
 from cli import files
 from cli.accounts import Account
 from cli.directory import Directory
@@ -18,35 +23,85 @@ from cli.directory import Directory
 _HEADER: Final = "# Written by jit-ssh at each login and logout: changes made here are lost.\n"
 _PLAIN_PATH: Final = re.compile(r"/[^\x00-\x1f\x7f\"'\\*?\[\]{}$%]*")
 _SECTION: Final = re.compile(rb"\s*(host|match)[\s=]", re.IGNORECASE)
-# A configured IdentityFile keeps ssh from trying these, so those that exist are named again behind it.
+# IdentitiesOnly and a configured IdentityFile keep ssh from trying these, so those that exist are named again behind it.
 _DEFAULT_KEYS: Final = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+
+# While the certificate is fresh no program is started but date(1).
+_HOOK: Final = """#!/bin/sh
+# Written by jit-ssh. ssh runs it before it uses a certificate: ssh-hook ROLE FRESH-UNTIL [AGENT-SOCKET]
+[ "$(date +%s)" -lt "$2" ] && { [ -z "$3" ] || { [ "$SSH_AUTH_SOCK" = "$3" ] && [ -S "$3" ]; }; } && exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A role that ssh may use; if it is held, `fresh_until` (Unix seconds), and in `agent` its agent's socket."""
+
+    role: str
+    accounts: tuple[Account, ...]
+    fresh_until: int = 0
+    agent: str | None = None
 
 
 def quoted(path: Path) -> str:
     """The path as one word of ssh_config. Raises `Misconfigured` for one that ssh would read as something else."""
+    return f'"{_plain(path)}"'
+
+
+def _plain(path: Path) -> str:
     if not _PLAIN_PATH.fullmatch(str(path)):
         raise Misconfigured(f"the path {str(path)!a} cannot stand in ssh_config", "Use a home directory with a plainer name")
-    return f'"{path}"'
+    return str(path)
 
 
-def render(directory: Directory, held: Iterable[tuple[str, bool, tuple[Account, ...]]]) -> str:
-    """The generated file for each held (role, whether its key is in an agent, accounts)."""
+def hook() -> str:
+    """The program that ssh runs: fresh certificates pass without this product's start-up time."""
+    ours = [sys.executable, "-P", "-c", "from cli.main import main; main()", "ssh-hook"]
+    return f'{_HOOK}exec {shlex.join(ours)} "$1"\n'
+
+
+def render(directory: Directory, offers: Iterable[Offer]) -> str:
+    """The generated file; of the offers for one account on one host the first is used."""
     own = [directory.path.parent / name for name in _DEFAULT_KEYS if (directory.path.parent / name).exists()]
-    blocks = (_block(directory, role, in_agent, account, own) for role, in_agent, accounts in held for account in accounts)
-    return _HEADER + "".join(line for block in blocks for line in block)
+    taken: dict[str, list[str]] = {}  # account → host patterns of the blocks so far
+    lines = [_HEADER]
+    for offer in offers:
+        for account in offer.accounts:
+            earlier = taken.setdefault(account.account, [])
+            if set(account.hosts) - set(earlier):
+                lines += _block(directory, offer, account, earlier, own)
+                earlier += account.hosts
+    return "".join(lines)
 
 
-def _block(directory: Directory, role: str, in_agent: bool, account: Account, own: Iterable[Path]) -> Iterator[str]:
-    if not account.hosts:
-        return
-    certificate = quoted(directory.of_role(role, "-cert.pub"))
-    yield f'\nMatch host "{",".join(account.hosts)}" user {account.account}\n'
-    if in_agent:
-        yield f"    IdentityFile {certificate}\n"
-    else:
-        yield f"    IdentityFile {quoted(directory.of_role(role, ''))}\n    CertificateFile {certificate}\n"
-    for path in own:
-        yield f"    IdentityFile {quoted(path)}\n"
+def _block(
+    directory: Directory, offer: Offer, account: Account, earlier: Sequence[str], own: Iterable[Path]
+) -> Iterator[str]:
+    try:
+        identity = directory.of_role(offer.role, "-cert")
+    except JitSshError:
+        return  # a name that cannot be a file's: login says so
+    others = [f"!{taken}" for taken in earlier if any(overlap(taken, pattern) for pattern in account.hosts)]
+    hosts = ",".join([*others, *(pattern for pattern in account.hosts if pattern not in earlier)])
+    agent = f" '{offer.agent}'" if offer.agent and _PLAIN_PATH.fullmatch(offer.agent) else ""
+    until = offer.fresh_until if agent or not offer.agent else 0  # an agent whose name cannot be compared here is asked
+    test = f"/bin/sh '{_plain(directory.hook)}' {offer.role} {until}{agent}"
+    yield f'\nMatch host "{hosts}" user {account.account} exec "{test}"\n'
+    yield f"    IdentityFile {quoted(identity)}\n"
+    yield from (f"    IdentityFile {quoted(path)}\n" for path in own)
+    yield "    IdentitiesOnly yes\n"
+
+
+@cache
+def overlap(one: str, other: str) -> bool:
+    """Whether a name could match both patterns."""
+    if not one or not other:
+        return set(one + other) <= {"*"}
+    if one[0] == "*" or other[0] == "*":
+        wild, rest = (one, other) if one[0] == "*" else (other, one)
+        return overlap(wild[1:], rest) or overlap(wild, rest[1:])
+    same = one[0].lower() == other[0].lower() or "?" in (one[0], other[0])
+    return same and overlap(one[1:], other[1:])
 
 
 def include(directory: Directory) -> bool:

@@ -15,11 +15,11 @@ from ca.tiles import FULL_WIDTH, Tile
 from ca.trust import Trust
 from ca.verify import Report
 from ca.verify import verify as verify_log
-from cli import entries, files, output, profile
+from cli import entries, files, output
 from cli.client import Address, exchange
 from cli.directory import Directory
 from cli.held import blob, of_this_machine
-from cli.roles import client_of
+from cli.machine import Machine
 
 
 @click.command(epilog="Example:\n\n\b\n  jit-ssh log verify")
@@ -31,14 +31,14 @@ def verify(as_json: bool) -> None:
     read the person's signature and that the certificate is what was granted; and that each certificate on this machine is in the
     log. The checkpoint is kept for the next time.
     """
-    directory = Directory.of_home()
-    found = profile.load(directory)
-    address, trust, mine = Address.parse(found.url), found.trust, _Mine(directory, found.trust)
+    machine = Machine.here()
+    directory, address, trust = machine.directory, Address.parse(machine.profile.url), machine.profile.trust
+    mine = _Mine(directory, trust)
     remembered = _remembered(directory, trust.verifier)
     note = exchange(address, "GET", "/log/checkpoint")
     try:
         checkpoint = open_checkpoint(note, trust.verifier)
-        visible = mine.watched(entries.visible(client_of(found), checkpoint.size))
+        visible = mine.watched(entries.visible(machine.client, checkpoint.size))
         report = verify_log(trust, checkpoint, _leaves(address, checkpoint.size), visible, remembered)
     except (Malformed, BadSignature) as error:
         raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error

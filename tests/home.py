@@ -221,6 +221,8 @@ class LyingCA:
             "certificate": self.change_blob(signed),
             "valid_after": certificate.valid_after,
             "valid_before": certificate.valid_before,
+            "until": certificate.valid_before,
+            "status": "granted",
             "accounts": self._accounts(),
             "ways": [],
         }

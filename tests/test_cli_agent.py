@@ -21,6 +21,7 @@ from cli import agent as agents
 from cli import sshconfig
 from cli.accounts import Account
 from cli.directory import Directory
+from cli.sshconfig import Offer
 from tests import keys, sshd
 from tests.home import identities, ssh_agent
 
@@ -95,7 +96,9 @@ def test_sshd_admits_with_the_certificate_even_when_the_agent_has_many_other_key
     directory = Directory(tmp_path / "jit-ssh")
     directory.path.mkdir()
     directory.of_role("web", "-cert.pub").write_text(signed.line)
-    text = sshconfig.render(directory, [("web", True, (Account(account, "web", ("127.0.0.1",)),))])
+    directory.hook.write_text(sshconfig.hook())
+    account_there = Account(account, "web", ("127.0.0.1",))
+    text = sshconfig.render(directory, [Offer("web", (account_there,), 4_000_000_000, str(agent.path))])
     (tmp_path / "ca.pub").write_text(ca.public_key.line + "\n")
     with sshd.trusting(tmp_path / "sshd", tmp_path / "ca.pub", ["web"]) as server:
         known_hosts = tmp_path / "known_hosts"

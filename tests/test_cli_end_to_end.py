@@ -213,13 +213,13 @@ def test_from_login_to_a_session_and_out_again_with_an_agent(ana_with_agent: Hom
         assert "(in 9 m" in done.stdout or "(in 10 m" in done.stdout
         assert "in your ssh-agent" in done.stdout
         assert f"Next: ssh {current_account()}@127.0.0.1" in done.stderr
-        assert home.files() == {"config", "profile.json", "self-cert.pub", "self.json"}
+        assert home.files() == {"config", "profile.json", "roles.json", "self-cert.pub", "self.json", "ssh-hook"}
         assert plain_ssh(home, server, "echo in").stdout == "in\n"
         assert home.run("status").returncode == 0
         assert home.run("logout").returncode == 0
         assert plain_ssh(home, server, "true").returncode == 255
     assert identities(home.agent or Path()) == []
-    assert home.files() == {"config", "profile.json"}
+    assert home.files() == {"config", "profile.json", "roles.json", "ssh-hook"}
     assert home.run("status").returncode == 1
 
 
@@ -250,7 +250,7 @@ def test_an_agent_that_went_away_is_told_by_status(ana_with_agent: Home) -> None
 
 
 def test_an_agent_that_does_not_answer_is_as_good_as_none(ana: Home, tmp_path: Path) -> None:
-    assert replace(ana, agent=tmp_path / "nothing").json("login", "self")[0]["where"] == str(ana.ours / "self")
+    assert replace(ana, agent=tmp_path / "nothing").json("login", "self")[0]["where"] == str(ana.ours / "self-cert")
 
 
 def test_a_denial_says_why_and_where_the_log_has_it(ana: Home) -> None:

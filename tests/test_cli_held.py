@@ -30,8 +30,8 @@ def a_held(role: str, valid_before: int = NOW + 600) -> Held:
         serial=18,
         valid_after=NOW - 60,
         valid_before=valid_before,
+        until=valid_before,
         accounts=(Account("root", "web", (f"{role}.example.com",)),),
-        agent=False,
     )
 
 
@@ -42,14 +42,14 @@ def save(directory: Directory, one: Held) -> None:
 def test_what_is_saved_is_found_and_private(directory: Directory) -> None:
     save(directory, a_held("web"))
     assert held.of_this_machine(directory) == [a_held("web")]
-    assert {path.name for path in directory.path.iterdir()} == {"config", "web", "web-cert.pub", "web.json"}
+    assert {path.name for path in directory.path.iterdir()} == {"config", "ssh-hook", "web-cert", "web-cert.pub", "web.json"}
     assert {path.stat().st_mode & 0o777 for path in directory.path.iterdir()} == {0o600}
 
 
 def test_the_key_of_a_role_that_an_agent_has_does_not_stay_on_disk(directory: Directory) -> None:
     save(directory, a_held("web"))
     held.save(directory, a_held("web"), "ssh-ed25519-cert-v01@openssh.com AAAA", None, NOW)
-    assert not directory.of_role("web", "").exists()
+    assert not directory.of_role("web", "-cert").exists()
 
 
 def test_what_has_expired_is_gone_with_the_next_change(directory: Directory) -> None:
@@ -57,7 +57,7 @@ def test_what_has_expired_is_gone_with_the_next_change(directory: Directory) -> 
     held.save(directory, a_held("web"), "ssh-ed25519-cert-v01@openssh.com AAAA", b"key", NOW + 1)
     assert [one.role for one in held.of_this_machine(directory)] == ["web"]
     assert "old" not in directory.config.read_text()
-    assert not directory.of_role("old", "").exists()
+    assert not directory.of_role("old", "-cert").exists()
 
 
 @pytest.mark.parametrize("change", [b"", b"{}", b"[]", b"\xff", b'{"held":"jit-ssh"}'])
@@ -83,7 +83,7 @@ def test_a_certificate_whose_key_is_gone_is_not_usable(directory: Directory) -> 
     save(directory, a_held("web"))
     assert a_held("web").usable(directory, NOW, frozenset())
     assert not a_held("web").usable(directory, NOW + 600, frozenset())
-    directory.of_role("web", "").unlink()
+    directory.of_role("web", "-cert").unlink()
     assert not a_held("web").usable(directory, NOW, frozenset())
 
 

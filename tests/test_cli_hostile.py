@@ -59,7 +59,7 @@ def assert_nothing_changed(home: Home, before: dict[str, bytes]) -> None:
 
 def test_an_honest_answer_is_installed(believer: Home, ca: LyingCA) -> None:
     assert run(["login", "web", "--for", "10m"]) == 0
-    assert {"web", "web-cert.pub", "web.json"} <= believer.files()
+    assert {"web-cert", "web-cert.pub", "web.json"} <= believer.files()
     assert "web-*.example.com" in (believer.ours / "config").read_text()
 
 

@@ -1,0 +1,94 @@
+"""Asking the CA for a role: granted at once, or a case that waits; and another certificate within a grant."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from ca.errors import Forbidden, JitSshError
+from ca.statement import CertificateStatement, RequestStatement
+from cli import held as holding
+from cli import known, output, waiting
+from cli.answers import Members, Role
+from cli.case import Case
+from cli.held import Held
+from cli.machine import Machine
+from cli.problems import Denied
+from cli.taking import LONGEST, Asked, FreshKey, take
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants: a role, for so many seconds or its default, and why; `listed` as the CA listed it before."""
+
+    role: str
+    duration: int | None
+    reason: str
+    listed: Role | None = None
+
+
+def obtain(machine: Machine, wish: Wish, *, wait: bool) -> Held | Case:
+    """The certificate, given to ssh, or the case that waits for approvals, unless `wait` says to wait for them.
+
+    Raises `Denied` with what can be had instead. A role that is held is extended.
+    """
+    machine.directory.of_role(wish.role, "-cert")  # raises for a name that cannot be a file's
+    key = FreshKey()
+    asked = _asked(machine, wish, key)
+    words = partial(RequestStatement, role=wish.role, duration=wish.duration, reason=wish.reason, key=key.public.line)
+    try:
+        answer = machine.client.send("/v1/requests", words, key.prove)
+    except Denied as error:
+        raise _with_instead(machine, wish.role, error) from error
+    if Members.parse(answer).text("status") != "pending":
+        return take(machine, answer, asked, key)
+    case = Case.parse(answer)
+    if not wait:
+        return case
+    waiting.until_granted(machine.client, case)
+    return _fetch(machine, case.request, asked, key)
+
+
+def pick_up(machine: Machine, number: int, *, wait: bool) -> Held | Case:
+    """The same for a request that was made before."""
+    case = waiting.read_case(machine.client, number)
+    if case.person != machine.profile.person:
+        raise Forbidden(f"request {number} is {case.person}'s, and you are {machine.profile.person}")
+    if case.status == "pending" and not wait:
+        return case
+    case = waiting.until_granted(machine.client, case)
+    key, left = FreshKey(), (case.until or 0) - int(time.time())
+    return _fetch(machine, number, Asked.of(case.role, case.accounts, max(left, 1), key), key)
+
+
+def renew(machine: Machine, held: Held) -> Held:
+    """Another certificate within the grant that is held."""
+    key, left = FreshKey(), held.until - int(time.time())
+    return _fetch(machine, held.request, Asked.of(held.role, held.accounts, max(left, 1), key), key)
+
+
+def _fetch(machine: Machine, request: int, asked: Asked, key: FreshKey) -> Held:
+    words = partial(CertificateStatement, request=request, key=key.public.line)
+    return take(machine, machine.client.send("/v1/certificates", words, key.prove), asked, key)
+
+
+def _asked(machine: Machine, wish: Wish, key: FreshKey) -> Asked:
+    """What the certificate must fit. That of a role that is held may last as long as what is held."""
+    now, held = int(time.time()), holding.grant(machine.directory, wish.role, int(time.time()))
+    longest = wish.duration or (wish.listed.default_duration if wish.listed else LONGEST)
+    if held is not None:
+        output.talk(f"You hold {wish.role} until {output.moment(held.until, now)}: this asks to extend it")
+        longest = max(longest, held.until - now)
+    return Asked.of(wish.role, wish.listed.accounts if wish.listed else None, longest, key)
+
+
+def _with_instead(machine: Machine, role: str, error: Denied) -> Denied:
+    """The denial, with what can be had right now instead."""
+    try:
+        roles = machine.read_roles().roles
+    except JitSshError:
+        return error  # the denial is what matters
+    can = [
+        f"You can have {each.role} right now ({'; '.join(str(account) for account in each.accounts)}): jit-ssh login {each.role}"
+        for each in known.instead_of(roles, role)[:3]
+    ]
+    return Denied(error.message, "\n".join(can) or error.hint, error.considered, error.entry)
