@@ -5,6 +5,7 @@ not for the one at which the source was asked, so that an answer of some minutes
 """
 
 import posixpath
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
-from ca.fields import AtLeastOne, Duration, InOrder, KnownPerson, Line, MinuteOfDay, ScheduleName, Table, Zone
+from ca.fields import AtLeastOne, Duration, InOrder, KnownPerson, Line, MinuteOfDay, ScheduleName, Table, Zone, checked_name
 
 Level = Annotated[int, Field(ge=1, le=20)]  # 1 is called first
 
@@ -117,7 +118,7 @@ def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Address = Annotated[Line, AfterValidator(_address)]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,32}$")]
+Id = Annotated[str, checked_name(re.compile(r"[A-Za-z0-9]{1,32}", re.ASCII), "id", "PI7DH85")]
 
 
 class PagerDuty(Table):

@@ -103,7 +103,7 @@ def test_text_is_a_duration_or_malformed(text: str) -> None:
 
 
 def test_the_starter_policy_loads() -> None:
-    assert roles.load(starter()).roles.keys() == {"dev", "web-logs", "web-admin", "web-vendor"}
+    assert roles.load(starter()).roles.keys() == {"dev", "web-logs", "web-admin", "web-restart", "web-vendor"}
 
 
 def test_a_person_appended_to_the_starter_people_is_in_it() -> None:
@@ -164,8 +164,8 @@ ALLOW = '[[allow]]\ngroups = ["sre"]\n'
     [
         (HEAD, "allow: missing"),
         (HEAD + "allow = []\n", "allow: must not be empty"),
-        (HEAD + "[[allow]]\n", "allow[1]: says not who may have the role: add groups or people"),
-        (HEAD + "[[allow]]\nhardware_key = true\n", "allow[1]: says not who may have the role: add groups or people"),
+        (HEAD + "[[allow]]\n", "allow[1]: says not who may have the role: add groups, people or on_call"),
+        (HEAD + "[[allow]]\nhardware_key = true\n", "allow[1]: says not who may have the role: add groups, people or on_call"),
         (HEAD + "[[allow]]\ngroups = []\n", "allow[1].groups: must not be empty"),
         (HEAD + '[[allow]]\npeople = ["*"]\n', "allow[1].people[1]: unknown person '*'"),
         (HEAD + '[[allow]]\ngroups = "sre"\n', "allow[1].groups: must be a list in [ ]"),
