@@ -9,7 +9,7 @@ from ca import roles
 from ca.conditions import Facts
 from ca.errors import Misconfigured
 from ca.keys import PublicKey, ed25519_key
-from ca.policy import Decision, Denied, Granted, evaluate
+from ca.policy import Decision, Denied, Granted, Pending, evaluate
 from ca.roles import Policy
 
 NOON = datetime(2027, 3, 2, 12, 0, tzinfo=UTC)  # a Tuesday
@@ -115,4 +115,10 @@ def granted(decision: Decision) -> Granted:
 def denied(decision: Decision) -> Denied:
     """The decision, which has to be this one."""
     assert isinstance(decision, Denied), decision
+    return decision
+
+
+def pending(decision: Decision) -> Pending:
+    """The decision, which has to be this one."""
+    assert isinstance(decision, Pending), decision
     return decision

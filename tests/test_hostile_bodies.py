@@ -117,7 +117,7 @@ def test_a_good_body_changed_in_one_place_is_refused_or_asks_the_same(data: st.D
 # ------------------------------------------------------------------ the request
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "BREW"])
 def test_a_request_is_posted(method: str, lasting_world: World) -> None:
     body = json.dumps(lasting_world.body("ana"))
     size = lasting_world.store.size()
@@ -138,7 +138,8 @@ def test_what_is_read_cannot_be_written(method: str, path: str, lasting_world: W
     [
         "/v1",
         "/v1/requests/",
-        "/v1/requests/1",
+        "/v1/requests/-1",
+        "/v1/requests/1/",
         "/V1/requests",
         "/v1/requests%00",
         "/v1/%ff",

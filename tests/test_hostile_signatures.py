@@ -238,7 +238,7 @@ def test_a_statement_to_read_asks_for_nothing(lasting_world: World) -> None:
     ana = lasting_world.people["ana"]
     said = ReadStatement(audience=ORIGIN, id=uuid7(), time=int(lasting_world.now), path="/v1/requests")
     body = lasting_world.signed(spelled(said, {}), ana, ana)
-    hostile.refused(lasting_world, partial(lasting_world.post, body), 400, "malformed", "does not ask for a role")
+    hostile.refused(lasting_world, partial(lasting_world.post, body), 400, "malformed", "does not ask for a certificate")
 
 
 def test_a_statement_that_asks_reads_nothing(lasting_world: World) -> None:

@@ -209,7 +209,7 @@ def test_a_time_is_an_integer(time: object, lasting_world: World) -> None:
     malformed(lasting_world, "time is not an integer", time=time)
 
 
-@pytest.mark.parametrize("action", ["approve", "Request", "request ", "", 1, True, ["request"], {"request": 1}])
+@pytest.mark.parametrize("action", ["grant", "Request", "request ", "", 1, True, ["request"], {"request": 1}])
 def test_an_action_is_one_of_those_there_are(action: object, lasting_world: World) -> None:
     malformed(lasting_world, "of no known kind", action=action)
 

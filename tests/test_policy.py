@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import time
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 
 from ca import canonical, certificate, policy
 from ca.conditions import Condition, Conditions, Facts
-from ca.entry import LARGEST, Privilege
-from ca.policy import NEEDS_APPROVAL, SENTENCES, Denied, Granted, outlook, principals
-from ca.roles import Permit, load
-from tests.policies import ALLOW_SRE, FOR_SRE, GUARDRAILS, HEAD, NOON, PEOPLE, ask, denied, facts, granted
+from ca.entry import LARGEST, Privilege, Step
+from ca.policy import SENTENCES, Approved, Decision, Denied, Granted, Pending, eligible, evaluate, outlook, principals
+from ca.roles import Permit, Policy, load
+from tests.policies import ALLOW_SRE, FOR_SRE, GUARDRAILS, HEAD, NOON, PEOPLE, ask, denied, facts, granted, key, pending
 from tests.policies import policy as written
 from tests.test_roles import starter
 
@@ -265,41 +266,183 @@ def test_facts_have_a_time_zone() -> None:
 
 # ----------------------------------------------------------------- approvals
 
-BY_APPROVAL = ALLOW_SRE + 'approvals = [{ from = "sre-leads", count = 1 }, { from = "security", count = 2 }]\n'
+BY_APPROVAL = ALLOW_SRE + 'approvals = [{ from = "sre-leads", count = 1 }, { from = "security", count = 1 }]\n'
 
 
 def test_a_rule_that_wants_approvals_grants_nothing_yet() -> None:
-    refused = denied(ask(written(web=HEAD + BY_APPROVAL)))
-    assert refused.needs_approval
-    assert refused.message == f"web {NEEDS_APPROVAL}"
-    assert refused.findings[0].observed == NEEDS_APPROVAL
-    assert refused.findings[0].sentence == "the request is approved by 1 of sre-leads, 2 of security"
+    waits = pending(ask(written(web=HEAD + BY_APPROVAL)))
+    assert [(step.group, step.count) for step in waits.steps] == [("sre-leads", 1), ("security", 1)]
+    assert waits.privilege.duration == 1800
+    (finding,) = [each for each in waits.ways[0].findings if each.condition == "approvals"]
+    assert finding.sentence == "the request is approved by 1 of sre-leads, 1 of security"
+    assert (finding.observed, finding.holds) == ("nobody has approved, 2 missing", False)
 
 
 def test_approval_is_found_behind_any_number_of_near_misses() -> None:
     networks = "".join(ALLOW_SRE + f'networks = ["10.0.{number}.0/24"]\n' for number in range(20))
-    refused = denied(ask(written(web=HEAD + networks + BY_APPROVAL)))
-    assert refused.needs_approval
-    assert len(refused.ways) == 12
+    waits = pending(ask(written(web=HEAD + networks + BY_APPROVAL)))
+    assert waits.ways[0].rule == "allow 21"
+    assert len(waits.ways) == 12
 
 
 def test_a_rule_without_approvals_decides_before_one_with() -> None:
     loaded = written(web=HEAD + BY_APPROVAL + ALLOW_SRE + "hardware_key = true\n")
     assert granted(ask(loaded, by=facts(hardware_key=True))).ways[0].rule == "allow 2"
-    assert denied(ask(loaded)).needs_approval
+    pending(ask(loaded))
 
 
 def test_approvals_do_not_help_somebody_who_is_not_eligible() -> None:
-    refused = denied(ask(written(web=HEAD + BY_APPROVAL), by=facts("cleo")))
-    assert not refused.needs_approval
-    assert NEEDS_APPROVAL not in refused.message
+    loaded = written(web=HEAD + BY_APPROVAL)
+    assert "the person is in one of these groups: sre" in denied(ask(loaded, by=facts("dora"))).message
+    denied(evaluate(loaded, "web", None, "", facts("dora"), (Approved("ben"), Approved("cleo"))))
 
 
 def test_whoever_lacks_a_reason_as_well_as_approval_is_told_of_the_reason() -> None:
     loaded = written(web=WITH_REASON.replace(ALLOW_SRE, BY_APPROVAL))
     assert "Start with INC-1234" in denied(ask(loaded)).message
-    assert not denied(ask(loaded)).needs_approval
-    assert denied(ask(loaded, reason="INC-1")).needs_approval
+    pending(ask(loaded, reason="INC-1"))
+
+
+# ------------------------------------------------------------------ who approves
+
+MORE = PEOPLE + f"""
+[people.lea]
+groups = ["sre-leads", "security"]
+keys = ["{key(11).line}"]
+
+[people.max]
+groups = ["sre-leads"]
+keys = ["{key(12).line}"]
+"""
+
+
+def by_approvals(approvals: str, more: str = "") -> Policy:
+    """ana (sre), ben (sre, sre-leads), lea (sre-leads, security), max (sre-leads), cleo (security)."""
+    return written({"people.toml": MORE}, web=more + HEAD + ALLOW_SRE + f"approvals = [{approvals}]\n")
+
+
+def approved_by(loaded: Policy, *people: str, by: Facts | None = None, duration: int | None = None) -> Decision:
+    """Ana's request as it is decided after these people's yes."""
+    return evaluate(loaded, "web", duration, "", by or facts(), tuple(map(Approved, people)))
+
+
+TWO_LEADS = '{ from = "sre-leads", count = 2 }'
+LEAD_AND_SECURITY = '{ from = "sre-leads", count = 1 }, { from = "security", count = 1 }'
+
+
+@pytest.mark.parametrize(
+    ("approvals", "people", "enough"),
+    [
+        (TWO_LEADS, ("ben", "lea"), True),
+        (TWO_LEADS, ("ben",), False),
+        (TWO_LEADS, ("ben", "ben"), False),
+        (TWO_LEADS, ("ben", "cleo"), False),
+        (TWO_LEADS, ("ben", "ana"), False),
+        (TWO_LEADS, ("ben", "nobody"), False),
+        (LEAD_AND_SECURITY, ("lea",), False),
+        (LEAD_AND_SECURITY, ("lea", "lea"), False),
+        (LEAD_AND_SECURITY, ("lea", "ben"), True),
+        (LEAD_AND_SECURITY, ("ben", "lea"), True),
+        (LEAD_AND_SECURITY, ("lea", "cleo"), True),
+        (LEAD_AND_SECURITY, ("ben", "max"), False),
+        (TWO_LEADS + ", " + TWO_LEADS.replace("2", "1"), ("ben", "lea"), False),
+        (TWO_LEADS + ", " + TWO_LEADS.replace("2", "1"), ("ben", "lea", "max"), True),
+    ],
+)
+def test_approvals_count_different_people_of_the_named_groups(approvals: str, people: tuple[str, ...], enough: bool) -> None:
+    decision = approved_by(by_approvals(approvals), *people)
+    assert isinstance(decision, Granted if enough else Pending)
+
+
+def test_nobody_approves_for_themselves_though_they_are_in_the_group() -> None:
+    loaded = by_approvals('{ from = "sre-leads", count = 1 }')
+    ben = facts("ben")
+    pending(approved_by(loaded, "ben", by=ben))
+    granted(approved_by(loaded, "lea", by=ben))
+    assert "ben" not in eligible(loaded, Step("sre-leads", 1), ben)
+
+
+@pytest.mark.parametrize(
+    "approvals", [TWO_LEADS.replace("2", "4"), '{ from = "sre-leads", count = 3 }, { from = "security", count = 2 }']
+)
+def test_what_nobody_could_approve_is_denied_at_once(approvals: str) -> None:
+    refused = denied(ask(by_approvals(approvals)))
+    assert refused.message.endswith("but nobody else could")
+    pending(ask(by_approvals(approvals.replace("4", "3").replace("count = 2", "count = 1"))))
+
+
+def test_a_person_of_two_groups_is_one_of_the_people_who_could() -> None:
+    """Cleo and Lea are security, Ben, Lea and Max are leads: four people, not five."""
+    pending(ask(by_approvals('{ from = "sre-leads", count = 2 }, { from = "security", count = 2 }')))
+    denied(ask(by_approvals('{ from = "sre-leads", count = 3 }, { from = "security", count = 2 }')))
+
+
+def test_an_unanswered_step_goes_to_others_after_a_while() -> None:
+    loaded = by_approvals('{ from = "sre-leads", count = 1, escalate_after = "10m", escalate_to = "security" }')
+    (step,) = pending(ask(loaded)).steps
+    for seconds, could in ((0, False), (599, False), (600, True), (3600, True)):
+        later = dataclasses.replace(facts(now=NOON + timedelta(seconds=seconds)), asked_at=NOON)
+        assert ("cleo" in eligible(loaded, step, later)) == could
+        assert "max" in eligible(loaded, step, later), "whoever was asked first still may"
+        assert isinstance(approved_by(loaded, "cleo", by=later), Granted if could else Pending)
+
+
+def test_a_step_that_only_escalation_could_fill_waits() -> None:
+    head, ben = HEAD + '[[allow]]\ngroups = ["sre-leads"]\n', facts("ben")
+    lonely = 'approvals = [{ from = "sre-leads", count = 1, escalate_after = "10m", escalate_to = "security" }]\n'
+    pending(ask(written(web=head + lonely), by=ben))
+    denied(ask(written(web=head + lonely.partition(", esc")[0] + " }]\n"), by=ben))
+
+
+def test_a_request_expires_when_its_role_says() -> None:
+    noon = int(NOON.timestamp())
+    assert pending(ask(by_approvals(TWO_LEADS))).expires == noon + 8 * 3600
+    assert pending(ask(by_approvals(TWO_LEADS, 'pending_expiry = "20m"\n'))).expires == noon + 1200
+    later = dataclasses.replace(facts(now=NOON + timedelta(minutes=5)), asked_at=NOON)
+    assert pending(approved_by(by_approvals(TWO_LEADS), "ben", by=later)).expires == noon + 8 * 3600
+
+
+@pytest.mark.parametrize(
+    ("durations", "length"), [((None, None), 1800), ((600, None), 600), ((600, 900), 600), ((3600, 1801), 1800)]
+)
+def test_the_shortest_duration_that_anybody_approved_counts(durations: tuple[int | None, ...], length: int) -> None:
+    approvals = tuple(map(Approved, ("ben", "lea"), durations))
+    assert granted(evaluate(by_approvals(TWO_LEADS), "web", None, "", facts(), approvals)).privilege.duration == length
+
+
+def test_a_grant_by_approval_ends_with_the_hours_of_its_rule() -> None:
+    hours = 'hours = { from = "09:00", to = "12:10", zone = "UTC" }\n'
+    loaded = written({"people.toml": MORE}, web=HEAD + ALLOW_SRE + hours + f"approvals = [{TWO_LEADS}]\n")
+    assert granted(approved_by(loaded, "ben", "lea")).privilege.duration == 600
+    denied(approved_by(loaded, "ben", "lea", by=facts(now=NOON + timedelta(minutes=10))))
+
+
+# ------------------------------------------------------------------- budgets
+
+
+def test_grants_without_approval_have_a_daily_budget() -> None:
+    loaded = written(web="auto_per_day = 2\n" + FOR_SRE)
+    granted(ask(loaded, by=dataclasses.replace(facts(), auto_granted=1)))
+    refused = denied(ask(loaded, by=dataclasses.replace(facts(), auto_granted=2)))
+    assert refused.message.endswith(
+        "it needs that fewer than 2 grants without approval in the last 24 hours, but it was granted 2 times"
+    )
+    granted(ask(written(web=FOR_SRE), by=dataclasses.replace(facts(), auto_granted=1000)))
+
+
+def test_beyond_the_budget_an_approval_is_needed() -> None:
+    loaded = written(web="auto_per_day = 0\n" + FOR_SRE + BY_APPROVAL)
+    waits = pending(ask(loaded))
+    assert waits.ways[0].rule == "allow 2"
+    granted(approved_by(loaded, "ben", "cleo", by=dataclasses.replace(facts(), auto_granted=9)))
+
+
+def test_a_grant_is_extended_a_limited_number_of_times() -> None:
+    loaded = written(web="max_extensions = 2\n" + FOR_SRE)
+    for extensions, extends in ((None, True), (0, True), (1, True), (2, False), (3, False)):
+        decision = ask(loaded, by=dataclasses.replace(facts(), extensions=extensions))
+        assert isinstance(decision, Granted) == extends
+    granted(ask(written(web=FOR_SRE), by=dataclasses.replace(facts(), extensions=99)))
 
 
 # ---------------------------------------------------------- what is answered
@@ -321,8 +464,7 @@ def test_the_outlook_has_every_role_and_leaves_the_reason_aside() -> None:
     )
     seen = outlook(loaded, facts())
     assert [role.name for role, _ in seen] == ["also", "web", "approve", "nobody"]
-    assert [type(decision) for _, decision in seen] == [Granted, Granted, Denied, Denied]
-    assert [role.name for role, decision in seen if isinstance(decision, Denied) and decision.needs_approval] == ["approve"]
+    assert [type(decision) for _, decision in seen] == [Granted, Granted, Pending, Denied]
 
 
 def test_the_starter_policy_serves_an_engineer_at_once() -> None:
@@ -333,7 +475,7 @@ def test_the_starter_policy_serves_an_engineer_at_once() -> None:
     assert granted(ask(loaded, "dev")).privilege.principals == ("ana@dev",)
     assert loaded.roles["dev"].default
     assert granted(ask(loaded, "web-logs")).privilege.force_command
-    assert denied(ask(loaded, "web-admin", reason="INC-1 disk full")).needs_approval
+    denied(ask(loaded, "web-admin", reason="INC-1 disk full"))  # nobody is in sre-leads yet
     assert granted(ask(loaded, "web-admin", reason="INC-1 disk full", by=facts(hardware_key=True))).privilege.source_address
     denied(ask(loaded, "web-vendor", reason="CHG-1"))
 
@@ -404,15 +546,33 @@ def test_the_manual_has_every_condition_and_every_sentence() -> None:
         assert f'"{condition.sentence}"' in manual
     for finding, sentence in SENTENCES.items():
         assert f"| `{finding}` | {sentence} |" in manual
-    assert NEEDS_APPROVAL in manual
+
+
+ON_CALL = """
+[schedules.web]
+about = "The web tier"
+max_age = "15m"
+[[schedules.web.sources]]
+kind = "static"
+rotas = [["ana"]]
+begins = 2027-01-04
+handover = "09:00"
+zone = "UTC"
+days = 7
+"""
 
 
 def test_every_finding_speaks_a_sentence_of_the_vocabulary() -> None:
     sentences = [condition.sentence for condition in conditions().values()] + list(SENTENCES.values())
     beginnings = tuple(sentence.partition("{}")[0] for sentence in sentences)
     every = ALLOW_SRE + 'people = ["ana"]\nhardware_key = true\nnetworks = ["10.0.0.0/8"]\n'
-    every += 'hours = { from = "09:00", to = "17:00", zone = "UTC" }\napprovals = [{ from = "sre", count = 1 }]\n'
-    refused = denied(ask(written(web="pin_source_address = true\n" + HEAD + every)))
+    every += 'hours = { from = "09:00", to = "17:00", zone = "UTC" }\non_call = { schedule = "web", levels = [1] }\n'
+    approvals, budgets = 'approvals = [{ from = "sre", count = 1 }]\n', "auto_per_day = 0\nmax_extensions = 0\n"
+    loaded = written(
+        {"oncall.toml": ON_CALL}, web="pin_source_address = true\n" + budgets + HEAD + every + approvals + ALLOW_SRE
+    )
+    refused = denied(ask(loaded, by=dataclasses.replace(facts(), extensions=0)))
     findings = [*refused.findings, *(finding for way in refused.ways for finding in way.findings)]
-    assert {finding.condition for finding in findings} == {*conditions(), "duration", "reason", "pin_source_address", "approvals"}
+    about = {"duration", "reason", "pin_source_address", "approvals", "auto_per_day", "max_extensions"}
+    assert {finding.condition for finding in findings} == {*conditions(), *about}
     assert all(finding.sentence.startswith(beginnings) and finding.observed for finding in findings)

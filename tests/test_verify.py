@@ -108,7 +108,7 @@ def test_a_sound_log_is_whole() -> None:
         (said(b"ca.example.com/jit-ssh", b"ca.example.com/other"), "was made for"),
         (said(b"%d" % NOW, b"%d" % (NOW - 121)), "not fresh"),
         (said(b"%d" % NOW, b"%d" % (NOW + 121)), "not fresh"),
-        (said(b"web-logs", b"web-admin"), "asks for web-admin"),
+        (said(b"web-logs", b"web-admin"), "does not ask for its role"),
         (said(b"web-logs", b'web-logs","x":"'), "unknown member"),
         (repeated, "stands in an earlier entry"),
         (changed(2, signature=sig(ANA, STATEMENT + b" ")), "not one by"),
