@@ -97,7 +97,8 @@ class Denied:
         if self.ways and self.ways[0].message is not None:
             return f"{self.role} is denied: {self.ways[0].message}"
         nearest = self.ways[0].findings if self.ways else ()
-        missing = _unmet((*nearest, *self.findings))[0]
+        # What the person can mend comes before what others have to do.
+        missing = min(_unmet((*nearest, *self.findings)), key=lambda finding: finding.condition == "approvals")
         return f"{self.role} is not granted: it needs that {missing.sentence}, but {missing.observed}"
 
 
