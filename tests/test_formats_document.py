@@ -22,49 +22,61 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import pytest
 
-from ca import canonical, certificate, entry, names, sshsig, statement, trust, verify
-from ca.canonical import Tagged
+from ca import acts, canonical, certificate, entry, issue, krl, names, request, sshsig, statement, trust, verify
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
-from ca.entry import AskedEntry, Entry, Finding, Privilege, Way
+from ca.entry import DecidedEntry, Entry, Finding, Privilege, SaidEntry, Step, Way
 from ca.errors import BadSignature, JitSshError, Malformed
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
-from ca.statement import ReadStatement, RequestStatement, Statement
+from ca.statement import ReadStatement, Statement
 from ca.trust import Trust
-from ca.wire import Reader
+from ca.wire import Reader, string
 from server import gateway, identity, problems
+from server.app import create_app
 from server.gateway import MAX_BODY
 from tests import formats_example
 from tests.formats_example import DOCUMENT, NOW, ORIGIN, VECTORS
-from tests.world import World
+from tests.world import FILES, World
 
 TEXT: Final = DOCUMENT.read_text()
 _HEADING: Final = re.compile(r"^(#{2,3}) (.+)$", re.MULTILINE)
 _FIELDS: Final = re.compile(r"^```fields\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FIELD: Final = re.compile(r"(?P<type>\S+(?: \S+)*?) {2,}(?P<name>\S+(?: \S+)*?)(?: {2,}(?P<note>optional|generated))?")
 
-# Each list of members in the document, with the dataclass that has them and the one whose members were listed before.
-MEMBERS: Final[dict[str, tuple[type[Any], type[Any] | None]]] = {
-    "Every statement": (Statement, None),
-    "Statement `request`": (RequestStatement, Statement),
-    "Statement `read`": (ReadStatement, Statement),
-    "Every entry": (Entry, None),
-    "Entry `genesis`": (entry.GenesisEntry, Entry),
-    "Entry `policy`": (entry.PolicyEntry, Entry),
-    "Entries `request` and `refuse`": (AskedEntry, Entry),
-    "Entry `request`": (entry.RequestEntry, AskedEntry),
-    "Entry `refuse`": (entry.RefuseEntry, AskedEntry),
-    "Entry `issue`": (entry.IssueEntry, Entry),
-    "Finding": (Finding, None),
-    "Way": (Way, None),
-    "Privilege": (Privilege, None),
-    "Trust": (Trust, None),
+# Each list of members in the document, with the dataclasses that have them and the one whose members were listed before.
+MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
+    "Every statement": ((Statement,), None),
+    "Statement `request`": ((statement.RequestStatement,), Statement),
+    "Statement `approve`": ((statement.ApproveStatement,), Statement),
+    "Statement `deny`": ((statement.DenyStatement,), Statement),
+    "Statements `withdraw` and `drop`": ((statement.WithdrawStatement, statement.DropStatement), Statement),
+    "Statement `certificate`": ((statement.CertificateStatement,), Statement),
+    "Statement `revoke`": ((statement.RevokeStatement,), Statement),
+    "Statements `lock` and `unlock`": ((statement.LockStatement, statement.UnlockStatement), Statement),
+    "Statement `read`": ((ReadStatement,), Statement),
+    "Every entry": ((Entry,), None),
+    "Entry `genesis`": ((entry.GenesisEntry,), Entry),
+    "Entry `policy`": ((entry.PolicyEntry,), Entry),
+    "What a person caused": ((SaidEntry,), Entry),
+    "Every decision": ((DecidedEntry,), SaidEntry),
+    "Entry `request`": ((entry.RequestEntry,), DecidedEntry),
+    "Entry `approve`": ((entry.ApproveEntry,), DecidedEntry),
+    "Entries `deny`, `withdraw` and `drop`": ((entry.DenyEntry, entry.WithdrawEntry, entry.DropEntry), SaidEntry),
+    "Entry `refuse`": ((entry.RefuseEntry,), DecidedEntry),
+    "Entry `issue`": ((entry.IssueEntry,), Entry),
+    "Entry `revoke`": ((entry.RevokeEntry,), SaidEntry),
+    "Entries `lock` and `unlock`": ((entry.LockEntry, entry.UnlockEntry), SaidEntry),
+    "Finding": ((Finding,), None),
+    "Way": ((Way,), None),
+    "Step": ((Step,), None),
+    "Privilege": ((Privilege,), None),
+    "Trust": ((Trust,), None),
 }
 TAGS: Final = {"Every statement": "action", "Every entry": "kind", "Trust": "trust"}
 BASE64: Final = {"signature", "possession", "tbs"}
 OTHERS: Final = {  # lists that are compared with bytes, answers or the database below
-    "Request body", "SSHSIG", "Signed bytes", "Certificate blob", "Problem", "Problem of a refused request",
+    "Request body", "Case", "SSHSIG", "Signed bytes", "Certificate blob", "KRL", "Problem", "Problem of a refused request",
     "Table `entries`", "Table `nodes`", "Table `checkpoints`", "Table `policy_files`",
 }  # fmt: skip
 
@@ -137,7 +149,8 @@ def test_every_list_of_fields_is_compared_with_the_code_here() -> None:
 def test_a_list_of_members_is_that_of_the_dataclass(part: str) -> None:
     tag: set[Field] = {("text", TAGS[part], None)} if part in TAGS else set()
     found = listed(part)
-    assert set(found) == members(*MEMBERS[part]) | tag
+    kinds, known = MEMBERS[part]
+    assert all(set(found) == members(kind, known) | tag for kind in kinds)
     assert len(found) == len(set(found))
 
 
@@ -149,15 +162,13 @@ def test_every_field_has_its_paragraph_and_no_other_has_one(part: str) -> None:
 
 
 def test_every_kind_of_statement_and_entry_has_its_list_and_no_other_kind_has_one() -> None:
-    def titled(kinds: tuple[type[Tagged], ...], what: str) -> set[str]:
-        return {f"{what} `{kind.TAG[1]}`" for kind in kinds}
-
-    kinds = titled(entry.KINDS, "Entry") | titled(get_args(statement.AnyStatement), "Statement")
-    assert {part for part in PARTS if re.fullmatch(r"(Entry|Statement) `.*", part)} == kinds
+    for headings, kinds in (("Entry|Entries", entry.KINDS), ("Statement|Statements", get_args(statement.AnyStatement))):
+        titles = [part for part in PARTS if re.fullmatch(rf"({headings}) `.*", part)]
+        assert sorted(re.findall("`(.*?)`", " ".join(titles))) == sorted(kind.TAG[1] for kind in kinds)
     tags = {kind.TAG[0] for kind in (*entry.KINDS, *get_args(statement.AnyStatement), trust.Trust)}
     assert tags == set(TAGS.values())
     for part, kind in (("Every entry", entry.AnyEntry), ("Every statement", statement.AnyStatement)):
-        (line,) = re.findall(rf"^\*\*`{TAGS[part]}`\*\*: (.*)\.$", PARTS[part], re.MULTILINE)
+        (line,) = re.findall(rf"^\*\*`{TAGS[part]}`\*\*: (.*?)\.$", PARTS[part], re.MULTILINE | re.DOTALL)
         assert set(re.findall(r"`(.*?)`", line)) == {each.TAG[1] for each in get_args(kind)}
 
 
@@ -171,8 +182,12 @@ def test_a_limit_is_the_constant_of_the_code(row: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ca.statement", "ca.sshsig", "ca.entry", "ca.certificate", "ca.checkpoint", "ca.merkle", "ca.tiles", "ca.trust"]
-)
+    "module",
+    [
+        "ca.statement", "ca.sshsig", "ca.entry", "ca.certificate", "ca.checkpoint", "ca.krl", "ca.merkle", "ca.tiles", "ca.trust",
+        "server.api", "server.cases",
+    ],
+)  # fmt: skip
 def test_every_public_limit_of_a_format_is_in_the_document(module: str) -> None:
     source = ast.parse(Path(str(importlib.import_module(module).__file__)).read_text())
     targets = {node.target.id for node in source.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
@@ -200,12 +215,29 @@ def test_the_key_types_and_how_many_fields_they_have_are_those_of_the_code() -> 
     assert set(certificate._KEY_STRINGS) == set(ALGORITHMS)
 
 
+def refusal_codes() -> set[str]:
+    """The codes that the document gives to `refuse` entries."""
+    _, _, text = PARTS["Entry `refuse`"].partition("**`code`**:")
+    return set(re.findall(r"`(.*?)`", text.partition(". See")[0]))
+
+
 def test_the_codes_and_their_statuses_are_those_of_the_code() -> None:
     ours = {kind.code: status.value for kind, status in problems.STATUS.items()}
     http = {problems.HTTP_CODES[status]: status.value for status in problems.HTTP_CODES}
-    decided = {"denied": 403, "refused": 403}
     internal = {"internal": 500}
-    assert {row[0]: int(row[1]) for row in rows(PARTS["Codes"])} == ours | http | decided | internal
+    documented = {row[0]: int(row[1]) for row in rows(PARTS["Codes"])}
+    refused = {code: problems._REFUSED.get(code, 403) for code in refusal_codes()}
+    assert documented == ours | http | refused | internal
+
+
+def test_the_codes_of_refusals_are_those_that_the_code_gives() -> None:
+    """Each is the second argument of `Moment.refuse`."""
+    trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in (acts, issue)]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    refusals = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "refuse"]
+    codes = {str(call.args[1].value) for call in refusals if isinstance(call.args[1], ast.Constant)}
+    assert len(refusals) > 10
+    assert codes == refusal_codes()
 
 
 def test_every_error_of_the_product_has_a_status_or_is_only_recorded() -> None:
@@ -225,6 +257,51 @@ def test_a_policy_entry_names_the_files_that_decide_and_no_others(world: World) 
     assert newest.files == {name: sha256(text).hexdigest() for name, text in world.files.items() if name not in others}
     for name, digest in newest.files.items():
         assert world.store.policy_file(digest) == world.files[name]
+
+
+# --------------------------------------------------------------------- HTTP
+
+
+def test_the_routes_are_those_of_the_program(world: World) -> None:
+    rules = [rule for rule in create_app(world.ca, world.store).url_map.iter_rules() if rule.endpoint != "static"]
+    found = {f"{method} {path}" for rule in rules for path in _paths(rule.rule) for method in rule.methods or ()}
+    listed_here = {row[0] for row in rows(PARTS["Routes"])}
+    assert listed_here == {route for route in found if not route.startswith(("HEAD ", "OPTIONS "))}
+
+
+def _paths(rule: str) -> Iterator[str]:
+    """The paths of a rule as the document writes them, one for each word of a choice."""
+    rule = rule.replace("<int:index>", "N").replace("<path:path>", "PATH")
+    choice = re.search(r"<any\((.*)\):action>", rule)
+    for word in choice[1].split(", ") if choice else [""]:
+        yield rule.replace(choice[0], word) if choice else rule
+
+
+def test_a_case_has_the_members_of_the_document(world: World) -> None:
+    waiting = world.ask("bo", role="db-admin").json
+    assert isinstance(waiting, dict)
+    number = waiting["request"]
+    granted = world.answer("cy", "approve", number, reason="go on").json
+    assert world.renew("bo", number).status_code == 201
+    extension = world.ask("bo", role="db-admin").json
+    assert isinstance(extension, dict)
+    over = world.answer("di", "deny", extension["request"], reason="enough").json
+    forced = FILES["roles/web-admin.toml"].replace("[[allow]]", 'force_command = "id"\n[[allow]]')
+    world.adopt(role_web_admin=forced)
+    commanded = world.read("ana", f"/v1/requests/{world.ask('ana').json['request']}").json  # type: ignore[index]
+    seen = [case for case in (waiting, granted, over, commanded) if isinstance(case, dict)]
+    assert len(seen) == 4
+    words = {str: "text", int: "integer", list: "list"}
+    for name in {name for case in seen for name in case}:
+        note = None if all(name in case for case in seen) else "optional"
+        (kind,) = {words[type(case[name])] for case in seen if name in case}
+        assert (kind, name) in [(of, each) for of, each, _ in listed("Case")]
+        assert note is None or (kind, name, note) in listed("Case")
+    assert {name for case in seen for name in case} == {name for _, name, _ in listed("Case")}
+
+
+def test_the_statuses_of_a_request_are_those_of_the_code() -> None:
+    assert {row[0] for row in rows(CHAPTERS["The state of a request"])} == set(get_args(request.Status))
 
 
 # ------------------------------------------------------------------ problems
@@ -286,7 +363,7 @@ def test_the_tables_columns_triggers_and_indexes_are_those_of_the_database(world
     for table in tables:
         assert list(_columns(database, table)) == listed(f"Table `{table}`")
     assert found["trigger"] == {row[0] for row in rows(PARTS["Triggers and indexes"])}
-    (indexes,) = re.findall(r"^The indexes are (.*)\.$", PARTS["Triggers and indexes"], re.MULTILINE)
+    (indexes,) = re.findall(r"^The indexes are (.*?)\.$", PARTS["Triggers and indexes"], re.MULTILINE | re.DOTALL)
     ours = {name for name in found["index"] if name.startswith("entries")}
     assert set(re.findall(r"`(.*?)`", indexes)) == ours
     database.close()
@@ -305,7 +382,7 @@ def _walk(part: str, blob: bytes, key_type: str = "") -> dict[str, bytes]:
         elif kind == "string":
             found[name] = reader.string()
         else:
-            found[name] = reader.take({"byte[6]": 6, "uint32": 4, "uint64": 8}[kind])
+            found[name] = reader.take({"byte": 1, "byte[6]": 6, "uint32": 4, "uint64": 8}[kind])
     reader.end()
     return found
 
@@ -327,6 +404,16 @@ def test_a_certificate_is_read_by_the_list_of_the_document(example: Mapping[str,
     assert (found["key id"], found["certificate type"], found["reserved"]) == (b"ana/web-logs/2", b"\0\0\0\1", b"")
     assert found["signature key"] == formats_example.CA_KEY.public_key.blob
     assert (found["nonce"], found["signature"]) == (formats_example.NONCE, signed.signature)
+
+
+def test_a_revocation_list_is_read_by_the_list_of_the_document(example: Mapping[str, bytes]) -> None:
+    found = _walk("KRL", example["krl"])
+    assert found["magic"] == b"SSHKRL\n\0"
+    assert (found["format"], found["version"], found["section type"]) == (bytes([0, 0, 0, 1]), bytes([*[0] * 7, 8]), b"\x01")
+    assert (found["date"], found["flags"]) == (NOW.to_bytes(8, "big"), bytes(8))
+    ca_key = formats_example.CA_KEY.public_key
+    assert found["section"] == string(ca_key.blob) + string("") + b"\x20" + string((6).to_bytes(8, "big"))
+    assert krl.parse(example["krl"], ca_key).serials == (6,)
 
 
 def test_the_body_has_exactly_the_members_of_the_document(example: Mapping[str, bytes]) -> None:
@@ -422,7 +509,7 @@ def test_the_files_of_the_example_are_what_the_code_makes(example: Mapping[str, 
 def test_the_document_shows_the_files_of_the_example(example: Mapping[str, bytes]) -> None:
     assert formats_example.with_files(TEXT, example) == TEXT
     shown = re.findall(r"^`([a-z0-9.-]+)`:\n\n```$", TEXT, re.MULTILINE)
-    assert set(example) - set(shown) == {name for name in example if name.startswith("policies/")} | {"signers", "tile"}
+    assert set(example) - set(shown) == {name for name in example if name.startswith("policies/")} | {"signers", "tile", "krl"}
 
 
 def test_the_commands_of_the_document_print_what_it_says() -> None:
@@ -436,6 +523,8 @@ def test_the_example_verifies(example: Mapping[str, bytes]) -> None:
     entries = [(index, example[f"entry-{index}.json"]) for index in range(4)]
     report = verify.verify(trusted, checkpoint, [leaf_hash(source) for _, source in entries], entries)
     assert (report.entries, report.signatures, report.certificates) == (4, 2, 1)
+    sources = [example[f"entry-{index}.json"] for index in range(8)]
+    assert (sources[4], sources[5]) == (entry.decode(sources[4]).encode(), entry.decode(sources[5]).encode())
     SignedCertificate.parse_line(example["certificate-cert.pub"].decode()).verify(trusted.public_keys[0])
     assert trusted.fingerprint.removeprefix("SHA256:") in TEXT
 
@@ -450,6 +539,9 @@ def test_the_example_verifies(example: Mapping[str, bytes]) -> None:
         ("entry-3.json", b'"tbs":"AAAAI', b'"tbs":"AAAAJ', "cmp - tbs"),
         ("certificate-cert.pub", b"Op3a6DAA==", b"Op3a6DAg==", "ssh-keygen -L -f certificate-cert.pub"),  # the CA's signature
         ("policies/hosts.toml", b"web-*", b"*", "sha256sum"),
+        ("approval.json", b"1200", b"1201", "-s approval.sig < approval.json"),
+        ("entry-4.json", b'"index":4', b'"index":5', "cat entry-4.json; } | openssl dgst -sha256 | sed"),
+        ("krl", b"\0\0\0\x06", b"\0\0\0\x07", "ssh-keygen -Q -f krl another-cert.pub"),
     ],
 )
 def test_the_commands_notice_a_changed_file(file: str, old: bytes, new: bytes, command: str, tmp_path: Path) -> None:
