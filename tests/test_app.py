@@ -270,3 +270,9 @@ def test_nothing_in_a_request_forges_a_line_or_drives_a_terminal(world: World, c
         assert line.isprintable()
         assert len(line) < 2_000
     assert len(records) == 2
+
+
+def test_a_method_that_an_address_does_not_have_is_told_which_it_has(world: World) -> None:
+    answer = world.http.delete("/v1/requests")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
