@@ -27,7 +27,7 @@ from ca.canonical import Tagged
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
 from ca.entry import AskedEntry, Entry, Finding, Privilege, Way
-from ca.errors import BadSignature, JitSshError, Malformed
+from ca.errors import BadSignature, JitSshError, Malformed, Unsigned
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
 from ca.statement import ReadStatement, RequestStatement, Statement
@@ -401,7 +401,7 @@ def test_the_authorization_has_no_second_spelling() -> None:
         header[:-1],
     ):
         assert other != header
-        with pytest.raises((Malformed, BadSignature)):
+        with pytest.raises((Malformed, Unsigned, BadSignature)):
             identity.reader(other, path, policy, ORIGIN, NOW)
 
 
