@@ -24,6 +24,12 @@ class Malformed(JitSshError):
     code = "malformed"
 
 
+class Unsigned(JitSshError):
+    """Something that a person has to sign came without a signature."""
+
+    code = "unsigned"
+
+
 class BadSignature(JitSshError):
     """A signature that does not fit its key, message or namespace."""
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ca import canonical, statement
 from ca.acts import Said
-from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, WrongAudience
+from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, Unsigned, WrongAudience
 from ca.issue import Asked
 from ca.keys import PublicKey
 from ca.roles import Policy
@@ -81,7 +81,7 @@ def said(body: bytes, address: str | None, policy: Policy, origin: str, now: int
 def reader(authorization: str | None, path: str, policy: Policy, origin: str, now: int) -> Identified:
     """The person who signed the reading of `path` (with its query). Raises what `identify` raises."""
     if authorization is None or not authorization.startswith(_SCHEME):
-        raise Malformed("reading this needs a signed statement", "Send Authorization: JIT-SSH <statement>.<signature>")
+        raise Unsigned("reading this needs a signed statement", "Send Authorization: JIT-SSH <statement>.<signature>")
     text, _, signature = authorization.removeprefix(_SCHEME).partition(".")
     who = identify(_unpacked(text).decode(errors="replace"), SshSig.parse(_unpacked(signature)), policy, origin, now)
     if not isinstance(who.statement, ReadStatement) or who.statement.path != path:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask, Response, g, json
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from ca import canonical, errors
 from ca.entry import RefuseEntry
@@ -18,6 +18,7 @@ _log = logging.getLogger("jit-ssh")
 
 STATUS: Final[dict[type[JitSshError], HTTPStatus]] = {
     errors.Malformed: HTTPStatus.BAD_REQUEST,
+    errors.Unsigned: HTTPStatus.UNAUTHORIZED,
     errors.BadSignature: HTTPStatus.UNAUTHORIZED,
     errors.UnknownSigner: HTTPStatus.UNAUTHORIZED,
     errors.RevokedKey: HTTPStatus.UNAUTHORIZED,
@@ -84,7 +85,10 @@ def _ours(error: JitSshError) -> Response:
 def _http(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
     code = HTTP_CODES.get(status, errors.Malformed.code if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
-    return problem(status, code, status.description or status.phrase)
+    answer = problem(status, code, status.description or status.phrase)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return answer
 
 
 def _unknown(error: Exception) -> Response:

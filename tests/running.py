@@ -40,6 +40,7 @@ def run(*arguments: str | Path, **environment: str) -> Ran:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
+        timeout=30,  # a serve that should have refused
         env=os.environ | environment,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

@@ -164,7 +164,7 @@ def test_a_passphrase_encrypts_both_keys(tmp_path: Path, ana: Key) -> None:
         command = ["ssh-keygen", "-y", "-f", str(tmp_path / "ca" / "keys" / name), "-P"]
         assert subprocess.run([*command, "correct horse"], check=False, capture_output=True).returncode == 0
         assert subprocess.run([*command, ""], check=False, capture_output=True).returncode != 0
-    refused = run("serve", tmp_path / "ca", "--passphrase-file", tmp_path / "wrong")
+    refused = run("serve", tmp_path / "ca", "--listen", "127.0.0.1:0", "--passphrase-file", tmp_path / "wrong")
     assert refused.code == 1
     assert "is not a private key that this passphrase opens" in refused.err
     running = Running(tmp_path / "ca", "--passphrase-file", tmp_path / "passphrase")
@@ -203,9 +203,9 @@ def test_policy_check_prints_every_problem_at_once(ca: Path) -> None:
 # -------------------------------------------------------------- serve refuses
 
 
-def refused(ca: Path, *options: str) -> Ran:
+def refused(ca: Path) -> Ran:
     """A serve that did not start, as the manual describes it."""
-    done = run("serve", ca, *options)
+    done = run("serve", ca, "--listen", "127.0.0.1:0")
     assert (done.code, done.out) == (1, ""), "nothing was served"
     for line, prefix in zip(done.err.splitlines()[-2:], ("jit-ssh-ca: error: ", "hint: "), strict=True):
         assert line.startswith(prefix)
@@ -364,7 +364,7 @@ def test_with_an_agent_the_server_holds_no_key(ca: Path, ana: Key) -> None:
 
     assert "did not answer" in refused(ca).err
     with keys.ssh_agent(socket):
-        assert "does not hold" in run("serve", ca).err
+        assert "does not hold" in run("serve", ca, "--listen", "127.0.0.1:0").err
         add()
         running = Running(ca)
         assert running.ask(body(ana, ana))[0] == 201

@@ -108,6 +108,6 @@ def test_a_log_that_lost_its_last_commit_is_noticed(tmp_path: Path) -> None:
     server.kill()
     for name in ("jit-ssh.db", "jit-ssh.db-wal", "jit-ssh.db-shm"):
         shutil.copy(tmp_path / "before" / name, tmp_path / "ca" / name)
-    refused = run("serve", tmp_path / "ca")
+    refused = run("serve", tmp_path / "ca", "--listen", "127.0.0.1:0")
     assert refused.code == 1
     assert "this is an old copy" in refused.err

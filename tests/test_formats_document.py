@@ -26,7 +26,7 @@ from ca import acts, canonical, certificate, entry, issue, krl, names, request, 
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
 from ca.entry import DecidedEntry, Entry, Finding, Privilege, SaidEntry, Step, Way
-from ca.errors import BadSignature, JitSshError, Malformed
+from ca.errors import BadSignature, JitSshError, Malformed, Unsigned
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
 from ca.statement import ReadStatement, Statement
@@ -488,7 +488,7 @@ def test_the_authorization_has_no_second_spelling() -> None:
         header[:-1],
     ):
         assert other != header
-        with pytest.raises((Malformed, BadSignature)):
+        with pytest.raises((Malformed, Unsigned, BadSignature)):
             identity.reader(other, path, policy, ORIGIN, NOW)
 
 
