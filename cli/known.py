@@ -16,7 +16,7 @@ from cli.directory import Directory
 class Known(canonical.Tagged):
     """Those that were granted or needed an approval."""
 
-    TAG: ClassVar = ("roles", "jit-ssh")
+    TAG: ClassVar = ("known", "jit-ssh")
 
     roles: tuple[Role, ...]
 

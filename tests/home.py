@@ -5,6 +5,7 @@ Nothing of the machine's own is read or changed: HOME and SSH_AUTH_SOCK name dir
 
 import json
 import os
+import select
 import shutil
 import ssl
 import subprocess
@@ -31,6 +32,7 @@ from tests import keys
 ROOT: Final = Path(__file__).parents[1]
 PATIENCE: Final = 30.0  # seconds for anything here that is awaited
 ORIGIN: Final = "ca.example.com"
+JIT_SSH: Final = (sys.executable, "-c", "from cli.main import main; main()")
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,70 @@ class Home:
 
     def run(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `jit-ssh` as a program of its own; the caller judges its exit code."""
-        program = [sys.executable, "-c", "from cli.main import main; main()", *arguments]
         return subprocess.run(
-            program, input=typed, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment
+            [*JIT_SSH, *arguments], input=typed, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment
         )
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator["Running"]:
+        """`jit-ssh`, running beside the test without a terminal."""
+        with running([*JIT_SSH, *arguments], self.environment) as program:
+            yield program
+
+    @contextmanager
+    def on_terminal(self, *command: str) -> Iterator["Running"]:
+        """A command with a terminal of its own, on which the test types."""
+        spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+        with running([sys.executable, "-c", spawn, *command], self.environment) as program:
+            yield program
 
     def json(self, *arguments: str) -> Any:
         """What a command prints with `--json`; it must succeed."""
         done = self.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+@dataclass
+class Running:
+    """A program whose output is awaited, and that gets what is typed; `said` is what it has said so far."""
+
+    program: subprocess.Popen[bytes]
+    said: str = ""
+
+    def expect(self, text: str) -> None:
+        """Returns when it has said this, after what was expected before."""
+        assert self.program.stdout is not None
+        start, deadline = len(self.said), time.monotonic() + PATIENCE
+        while text not in self.said[start:]:
+            ready, _, _ = select.select([self.program.stdout], [], [], max(deadline - time.monotonic(), 0))
+            read = os.read(self.program.stdout.fileno(), 65536) if ready else b""
+            assert read, f"it did not say {text!r} but: {self.said}"
+            self.said += read.decode()
+
+    def type(self, text: str) -> None:
+        """Types; `\\x03` is Ctrl-C."""
+        assert self.program.stdin is not None
+        self.program.stdin.write(text.encode())
+        self.program.stdin.flush()
+
+    def end(self) -> int:
+        """Its exit code, when it has ended; the rest of what it said is in `said`."""
+        assert self.program.stdout is not None
+        while read := os.read(self.program.stdout.fileno(), 65536):
+            self.said += read.decode()
+        return self.program.wait(PATIENCE)
+
+
+@contextmanager
+def running(command: list[str], environment: Mapping[str, str]) -> Iterator[Running]:
+    """The command, ended with the block at the latest."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=environment) as program:
+        try:
+            yield Running(program)
+        finally:
+            program.kill()
 
 
 def make_home(path: Path, key: Path | None = None, agent: Path | None = None) -> Home:
