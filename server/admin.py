@@ -146,14 +146,17 @@ def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     requestlog.configure()
     opened = open_ca(dir_, _asker(passphrase_file))
     settings = config.listening(opened.config, listen)
-    serve_until_stopped(
-        create_app(opened.ca, opened.store, behind_proxy=settings.behind_proxy),
-        Listen.parse(settings.listen),
-        tls=_tls(dir_, settings),
-        threads=settings.threads,
-        on_hangup=lambda: _reload(opened),
-        on_ready=lambda url: click.echo(f"jit-ssh-ca: serving {opened.ca.trust.origin} on {url}"),
-    )
+    try:
+        serve_until_stopped(
+            create_app(opened.ca, opened.store, behind_proxy=settings.behind_proxy, waiting=settings.threads // 2),
+            Listen.parse(settings.listen),
+            tls=_tls(dir_, settings),
+            threads=settings.threads,
+            on_hangup=lambda: _reload(opened),
+            on_ready=lambda url: click.echo(f"jit-ssh-ca: serving {opened.ca.trust.origin} on {url}"),
+        )
+    finally:
+        opened.on_call.close()
 
 
 def _tls(dir_: Path, settings: config.Config) -> tuple[Path, Path] | None:

@@ -28,6 +28,7 @@ from ca.trust import Trust
 from ca.wire import Reader
 from server import config
 from server.config import Config
+from server.oncall import OnCall
 
 Passphrase = Callable[[Path], bytes]
 FOUNDER_GROUPS: Final = ("engineers", "sre", "security")  # of the starter policy
@@ -41,6 +42,7 @@ class OpenedCA:
     config: Config
     ca: CertificateAuthority
     store: SqliteStore
+    on_call: OnCall
 
     def reload_policies(self) -> None:
         """Takes the policy files as they are: all of them, or `Misconfigured` and those in use stay."""
@@ -56,7 +58,10 @@ def open_ca(directory: Path, passphrase: Passphrase, clock: Callable[[], float] 
     log.check()
     ca_signer = open_signer(settings.ca_key, directory, passphrase)
     files = read_policies(directory / settings.policies)
-    return OpenedCA(directory, settings, CertificateAuthority(log, ca_signer, files, os.urandom), store)
+    ca = CertificateAuthority(log, ca_signer, files, os.urandom)
+    on_call = OnCall(directory, lambda: ca.rules.policy.schedules, clock)
+    ca.on_call = on_call.facts
+    return OpenedCA(directory, settings, ca, store, on_call)
 
 
 def open_log(directory: Path, passphrase: Passphrase) -> Log:
