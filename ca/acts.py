@@ -153,19 +153,20 @@ def act(said: Said, at: Moment) -> list[AnyEntry]:
 
 
 def _answer(said: Said, answer: ApproveStatement | DenyStatement, at: Moment) -> list[AnyEntry]:
-    asked = at.case(answer.request).request(answer.request)
+    case = at.case(answer.request)
+    asked = case.request(answer.request)
     entry = asked.entry
     about = {"role": entry.role, "request": entry.index}
-    facts = at.facts_again(asked)
+    facts = replace(at.facts_again(asked), extensions=None if entry.request is None else case.extensions)
     if said.person == entry.actor:
         return at.refuse(said, "own-request", "nobody answers their own request", **about)
+    if not any(said.person in eligible(at.rules.policy, step, facts) for step in entry.steps or ()):
+        # Before all else that could be said of it: what somebody else asked for is not everybody's to know.
+        return at.refuse(said, "forbidden", f"request {entry.index} is not one that you can answer", request=entry.index)
     if asked.status != "pending":
         return at.refuse(said, "not-pending", f"request {entry.index} does not wait any more: {asked.status}", **about)
     if leaf_hash(entry.encode()).hex() != answer.leaf:
         return at.refuse(said, "refused", f"another request than {entry.index} was shown and signed", **about)
-    if not any(said.person in eligible(at.rules.policy, step, facts) for step in entry.steps or ()):
-        groups = " or ".join(step.group for step in entry.steps or ())
-        return at.refuse(said, "forbidden", f"request {entry.index} is answered by somebody in {groups}", **about)
     if isinstance(answer, DenyStatement):
         return [record(DenyEntry, said, at, **about)]
     return _approve(said, answer, at, asked, facts)
@@ -178,7 +179,7 @@ def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, f
         return at.refuse(said, "refused", f"{said.person} has approved request {entry.index} already", **about)
     if answer.duration is not None and not 0 < answer.duration <= entry.privilege.duration:
         return at.refuse(said, "refused", f"an approval keeps or shortens the {entry.privilege.duration} s asked for", **about)
-    approvals = (*approved(asked), Approved(said.person, answer.duration))
+    approvals = (*approved(asked, at), Approved(said.person, answer.duration))
     decision = evaluate(at.rules.policy, entry.role, entry.privilege.duration, reason_of(entry), facts, approvals)
     match decision:
         case Denied():
@@ -187,14 +188,16 @@ def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, f
         case Granted() | Pending():
             if not same(decision.privilege, entry.privilege):
                 return at.refuse(said, "refused", f"what {entry.role} gives was changed since it was asked for", **about)
-            privilege = decision.privilege if isinstance(decision, Granted) else None
+            # Though a change of the rules or facts may ask for fewer by now: as many as were told to whoever asked.
+            enough = len(approvals) >= sum(step.count for step in entry.steps or ())
+            privilege = decision.privilege if isinstance(decision, Granted) and enough else None
             reasons = {"findings": decision.findings, "ways": decision.ways}
             return [record(ApproveEntry, said, at, privilege=privilege, **reasons, **about)]
 
 
-def approved(asked: Request) -> tuple[Approved, ...]:
-    """Who said yes to it so far."""
-    return tuple(Approved(yes.actor, _duration(yes)) for yes in asked.approvals)
+def approved(asked: Request, at: Moment) -> tuple[Approved, ...]:
+    """Who said yes to it so far, but for those who are locked out by now."""
+    return tuple(Approved(yes.actor, _duration(yes)) for yes in asked.approvals if not at.locked(yes.actor))
 
 
 def _duration(yes: ApproveEntry) -> int | None:
@@ -221,7 +224,7 @@ def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -
     asked = case.request(own.request)
     about = {"role": asked.entry.role, "request": own.request}
     if said.person != asked.entry.actor:
-        return at.refuse(said, "forbidden", f"request {own.request} is {asked.entry.actor}'s", **about)
+        return at.refuse(said, "forbidden", f"request {own.request} is somebody else's", request=own.request)
     if isinstance(own, WithdrawStatement):
         if asked.status != "pending":
             return at.refuse(said, "not-pending", f"request {own.request} does not wait any more: {asked.status}", **about)

@@ -15,7 +15,7 @@ from ca import acts, entry, roles
 from ca.acts import DAY, Moment, OnCallFacts, Rules, Said, record
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RequestEntry
-from ca.errors import BadSignature, Malformed, Misconfigured, Replayed, SignerFailed, Stale, UnknownSigner
+from ca.errors import BadSignature, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
 from ca.log import Log, Tail
 from ca.policy import Denied, Granted, Pending, evaluate
@@ -138,10 +138,9 @@ class CertificateAuthority:
                 raise Malformed(f"entry {entries[0].index} is no answer to a request")
 
     def _decide(self, said: _S, tail: Tail, how: Callable[[_S, Moment], Sequence[AnyEntry]]) -> Sequence[AnyEntry]:
-        known = tail.caused_by(said.statement.id)
+        known, at = tail.caused_by(said.statement.id), Moment(tail, self._in_force(tail), self.on_call)
         if known is not None:
-            return _again(said, known, tail)
-        at = Moment(tail, self._in_force(tail), self.on_call)
+            return _again(said, known, at)
         policy = at.rules.policy
         if policy.is_revoked(said.key) or policy.owner_of(said.key) != policy.people.get(said.person):
             raise UnknownSigner(f"the key {said.key.fingerprint} has just been taken from {said.person}")
@@ -186,16 +185,17 @@ class CertificateAuthority:
         held = case.current
         about = {"role": held.entry.role, "request": said.request, "possession": asked.possession}
         if asked.person != held.entry.actor:
-            return at.refuse(asked, "forbidden", f"request {said.request} is {held.entry.actor}'s", **about)
+            about = {"request": said.request, "possession": asked.possession}
+            return at.refuse(asked, "forbidden", f"request {said.request} is somebody else's", **about)
         if problem := self._uncertifiable(asked, at.rules.policy):
             return at.refuse(asked, "refused", problem, **about)
         if at.locked(asked.person):
             return at.refuse(asked, "locked", f"{asked.person} is locked out by the security team", **about)
         if held.status != "granted" or held.until is None:
             return at.refuse(asked, "not-granted", f"request {said.request} is {held.status}", **about)
-        facts = replace(at.facts_again(held), address=asked.address)
+        facts = replace(at.facts_again(held), address=asked.address, hardware_key=asked.hardware_key)
         entry, reason = held.entry, acts.reason_of(held.entry)
-        decision = evaluate(at.rules.policy, entry.role, held.privilege.duration, reason, facts, acts.approved(held))
+        decision = evaluate(at.rules.policy, entry.role, held.privilege.duration, reason, facts, acts.approved(held, at))
         reasons = {"findings": decision.findings, "ways": decision.ways}
         if not isinstance(decision, Granted):
             message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
@@ -288,21 +288,32 @@ def _auto_granted(person: str, role: Role, at: Moment) -> int:
     if role.auto_per_day is None:
         return 0
     recent = at.tail.log.requests(person, role.name, at.tail.time - 1000 * DAY, most=MOST_REQUESTS)
+    if len(recent) == MOST_REQUESTS:  # also by requests that were withdrawn again: no way to hide the granted ones
+        return MOST_REQUESTS
     entries = [at.tail.entry(index) for index in recent]
     return sum(isinstance(each, RequestEntry) and not each.steps for each in entries)
 
 
-def _again(said: Said, known: AnyEntry, tail: Tail) -> Sequence[AnyEntry]:
-    """The answer that this very statement got before."""
+def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
+    """The answer that this very statement got before. Raises `Replayed`, and `NotFound` for a certificate whose grant is over."""
     if getattr(known, "statement", None) != said.text or known.actor != said.person:
         raise Replayed("another statement with this id is in the log", "Make a new statement with an id of its own")
     match known:
         case RequestEntry(steps=None):
-            return [known, tail.entry(known.index + 1)]
+            return _still_held([known, at.tail.entry(known.index + 1)], at)
         case IssueEntry():
-            return [tail.entry(known.request), known]
+            return _still_held([at.tail.entry(known.request), known], at)
         case _:
             return [known]
+
+
+def _still_held(issued: Sequence[AnyEntry], at: Moment) -> Sequence[AnyEntry]:
+    request, issue = (each.index for each in issued)
+    case = at.case(request)
+    status = "revoked" if issue in case.revoked_serials else case.request(request).status
+    if status != "granted":  # also for whoever never got it: the answer, or the signature, may have been lost
+        raise NotFound(f"request {request} is {status}: its certificate is not made again", "Ask again")
+    return issued
 
 
 def _check_genesis(log: Log, trust: Trust) -> None:

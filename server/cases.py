@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from ca import canonical, entry, policy, request
 from ca.acts import DAY, reason_of
-from ca.entry import ApproveEntry, DropEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
+from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
 from ca.errors import Forbidden, NotFound
-from ca.issue import LONGEST_CASE, CertificateAuthority
+from ca.issue import CertificateAuthority
 from ca.merkle import leaf_hash
 from ca.policy import Facts
 from ca.request import Case, Request
@@ -19,6 +19,7 @@ from ca.store.sqlite import Filter, SqliteStore
 MOST: Final = 100  # requests in one listing
 _LOOKED_AT: Final = 1000  # of the newest, to find those that wait
 _RECENT: Final = 5
+_ALL: Final = 2**62  # a revocation is never left out, however many entries somebody makes
 
 
 class Cases:
@@ -40,7 +41,8 @@ class Cases:
         return case, case.request(index)
 
     def _case(self, index: int, now: float) -> Case | None:
-        found = [entry.decode(next(self._store.entries(each, each + 1))) for each in self._store.case(index)]
+        indexes = self._store.case(index) if index < self._store.size() else []  # SQLite has no numbers beyond 64 bits
+        found = [entry.decode(next(self._store.entries(each, each + 1))) for each in indexes]
         return request.fold(found, int(now)) if found else None
 
     def visible(self, asked: Request, person: str, now: float) -> bool:
@@ -140,15 +142,15 @@ class Cases:
         people = {person for person in map(_whose, self._endings(since)) if person is not None}
         serials: set[int] = set()
         for person in people:
-            wanted = Filter(actor=person, kind="request", since=int((now - LONGEST_CASE) * 1000))
-            for source in self._store.select(wanted, _LOOKED_AT):
-                case, _ = self.of(entry.decode(source).index, now)
-                serials.update(case.revoked(int(now)))
+            issued = map(entry.decode, self._store.select(Filter(actor=person, kind="issue", since=since), _ALL))
+            lasting = (each for each in issued if isinstance(each, IssueEntry) and each.certificate.valid_before > now)
+            for request_index in {each.request for each in lasting}:
+                serials.update(self.of(request_index, now)[0].revoked(int(now)))
         return sorted(serials)
 
     def _endings(self, since: int) -> Iterable[entry.AnyEntry]:
         for kind in ("drop", "revoke", "lock"):
-            for source in self._store.select(Filter(kind=kind, since=since), _LOOKED_AT):
+            for source in self._store.select(Filter(kind=kind, since=since), _ALL):
                 yield entry.decode(source)
 
 
@@ -176,6 +178,6 @@ def _ending(asked: Request) -> dict[str, Any]:
     return {"ended_by": asked.ending.actor, "end_reason": getattr(said, "reason", None) or None}
 
 
-def _certificate(issued: entry.IssueEntry) -> dict[str, Any]:
+def _certificate(issued: IssueEntry) -> dict[str, Any]:
     certificate = issued.certificate
     return {"serial": certificate.serial, "valid_after": certificate.valid_after, "valid_before": certificate.valid_before}

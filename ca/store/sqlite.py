@@ -88,10 +88,19 @@ _CASE: Final = """
         UNION SELECT entries.idx FROM entries JOIN asked ON entries.request = asked.idx WHERE kind = 'request'
     )
     SELECT idx FROM requests
-    UNION SELECT entries.idx FROM entries JOIN requests ON entries.request = requests.idx
+    UNION SELECT entries.idx FROM entries JOIN requests ON entries.request = requests.idx WHERE kind <> 'refuse'
     UNION SELECT entries.idx FROM entries JOIN asked ON entries.person = asked.person AND entries.idx > asked.idx
         WHERE kind IN ('revoke', 'lock')
     ORDER BY 1
+"""
+
+
+_VISIBLE: Final = """
+    SELECT 0
+    UNION SELECT idx FROM entries WHERE actor = ?
+    UNION SELECT idx FROM entries WHERE person = ? AND kind IN ('revoke', 'lock', 'unlock')
+    UNION SELECT answers.idx FROM entries AS asked JOIN entries AS answers ON answers.request = asked.idx
+        WHERE asked.actor = ? AND asked.kind = 'request' AND answers.kind IN ('approve', 'deny')
 """
 
 
@@ -107,7 +116,7 @@ class Filter:
     serial: int | None = None
     start: int | None = None  # index, with it the oldest come first
     before: int | None = None  # index
-    visible_to: str | None = None  # a person: only entries of their own, and the genesis
+    visible_to: str | None = None  # a person: only entries of their own or about them, answers to them, and the genesis
 
     def where(self) -> tuple[str, list[object]]:
         """An SQL condition and its arguments."""
@@ -120,10 +129,10 @@ class Filter:
             ("idx = ? AND kind = 'issue'", self.serial),
             ("idx >= ?", self.start),
             ("idx < ?", self.before),
-            ("(actor = ? OR idx = 0)", self.visible_to),
+            (f"idx IN ({_VISIBLE})", self.visible_to),
         ]
         given = [(sql, value) for sql, value in conditions if value is not None]
-        return " AND ".join(sql for sql, _ in given) or "true", [value for _, value in given]
+        return " AND ".join(sql for sql, _ in given) or "true", [value for sql, value in given for _ in range(sql.count("?"))]
 
 
 class _Session:
