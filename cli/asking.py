@@ -9,7 +9,7 @@ from ca.statement import CertificateStatement, RequestStatement
 from cli import held as holding
 from cli import known, output, waiting
 from cli.answers import Members, Role
-from cli.case import Case
+from cli.case import Case, parse_list
 from cli.held import Held
 from cli.machine import Machine
 from cli.problems import Denied
@@ -38,7 +38,7 @@ def obtain(machine: Machine, wish: Wish, *, wait: bool) -> Held | Case:
     try:
         answer = machine.client.send("/v1/requests", words, key.prove)
     except Denied as error:
-        raise _with_instead(machine, wish.role, error) from error
+        raise _with_hint(machine, wish.role, error) from error
     if Members.parse(answer).text("status") != "pending":
         return take(machine, answer, asked, key)
     case = Case.parse(answer)
@@ -81,14 +81,25 @@ def _asked(machine: Machine, wish: Wish, key: FreshKey) -> Asked:
     return Asked.of(wish.role, wish.listed.accounts if wish.listed else None, longest, key)
 
 
-def _with_instead(machine: Machine, role: str, error: Denied) -> Denied:
-    """The denial, with what can be had right now instead."""
+def open_request(machine: Machine, role: str) -> Case | None:
+    """This person's request for the role that waits or is granted, if there is one, on whatever machine it was made."""
+    mine = parse_list(machine.client.read("/v1/requests?view=mine"))
+    return next((case for case in mine if case.role == role and case.status in {"pending", "granted"}), None)
+
+
+def _with_hint(machine: Machine, role: str, error: Denied) -> Denied:
+    """The denial, with what can be had right now instead, or the request that waits already."""
     try:
-        roles = machine.read_roles().roles
+        if error.considered:
+            instead = known.instead_of(machine.read_roles().roles, role)[:3]
+            can = [f"You can have {each.role} right now ({_reach(each)}): jit-ssh login {each.role}" for each in instead]
+        else:
+            waiting = open_request(machine, role)
+            can = [f"Go on with it: jit-ssh login --request {waiting.request}"] if waiting else []
     except JitSshError:
         return error  # the denial is what matters
-    can = [
-        f"You can have {each.role} right now ({'; '.join(str(account) for account in each.accounts)}): jit-ssh login {each.role}"
-        for each in known.instead_of(roles, role)[:3]
-    ]
     return Denied(error.message, "\n".join(can) or error.hint, error.considered, error.entry)
+
+
+def _reach(role: Role) -> str:
+    return "; ".join(str(account) for account in role.accounts)

@@ -158,6 +158,11 @@ class Case:
         return WrongCase(f"the CA does not show request {self.request} as it is in the log: {otherwise}", hint)
 
 
+def parse_list(source: bytes) -> list[Case]:
+    """Reads the answer of `/v1/requests`. Raises `Malformed`."""
+    return [Case.read(each) for each in Members.parse(source).each("requests")]
+
+
 def _maybe(read: Callable[[str], T], name: str, members: Members) -> T | None:
     return read(name) if name in members else None
 

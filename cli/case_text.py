@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from cli import output
-from cli.answers import Members, ways_lines
+from cli.answers import ways_lines
 from cli.case import Case
 
 
@@ -64,8 +64,3 @@ def _approvals(case: Case, now: int) -> list[str]:
         + (f": {each.reason}" if each.reason else "")
         for each in case.approvals
     ]
-
-
-def parse_list(source: bytes) -> list[Case]:
-    """Reads the answer of `/v1/requests`. Raises `Malformed`."""
-    return [Case.read(each) for each in Members.parse(source).each("requests")]

@@ -16,7 +16,7 @@ from ca.errors import JitSshError
 from cli import files, known, output
 from cli import held as holding
 from cli.answers import Role
-from cli.asking import Wish, obtain, renew
+from cli.asking import Wish, obtain, open_request, pick_up, renew
 from cli.directory import Directory
 from cli.machine import Machine
 from cli.problems import Denied, Unreachable
@@ -84,11 +84,16 @@ def _asked(directory: Directory, role: str) -> bool:
             why = " --reason …" if listed is None or listed.reason_message else ""
             output.talk(f"jit-ssh: you do not hold {role}. To use it here: jit-ssh login {role}{why}")
             return False
-        reason = _reason(terminal, role, listed)
+        machine = Machine.here(_PATIENCE)
+        made = open_request(machine, role)
+        reason = _reason(terminal, role, listed) if made is None else ""
     if reason is None:
         return False
     try:
-        obtain(Machine.here(_PATIENCE), Wish(role, None, reason), wait=True)
+        if made is not None:
+            pick_up(machine, made.request, wait=True)
+        else:
+            obtain(machine, Wish(role, None, reason), wait=True)
     except Denied as error:
         for line in (f"jit-ssh: {error.message}", *error.considered, *error.hint.splitlines()):
             output.talk(line)

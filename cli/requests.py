@@ -13,7 +13,7 @@ from cli import agent as agents
 from cli import case_text, output, waiting
 from cli import held as holding
 from cli.asking import Wish, obtain
-from cli.case import Case
+from cli.case import Case, parse_list
 from cli.completion import complete_held
 from cli.login import WAITING, tell
 from cli.machine import Machine
@@ -28,7 +28,7 @@ _MINE: Final = "See them with: jit-ssh requests"
 @click.option("--json", "as_json", is_flag=True, help="Print the requests as JSON.")
 def requests(view: str | None, as_json: bool) -> None:
     """List requests, the newest first: yours, or those of others that wait for you."""
-    found = case_text.parse_list(Machine.here().client.read(f"/v1/requests?view={view or 'mine'}"))
+    found = parse_list(Machine.here().client.read(f"/v1/requests?view={view or 'mine'}"))
     if as_json:
         output.result_json(found)
     elif found:
