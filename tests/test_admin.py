@@ -179,7 +179,7 @@ def test_a_passphrase_encrypts_both_keys(tmp_path: Path, ana: Key) -> None:
 def test_policy_check_counts_what_is_there(ca: Path) -> None:
     checked = run("policy", "check", ca)
     assert (checked.code, checked.err) == (0, "")
-    assert checked.out == f"{ca}/policies: 5 roles, 1 people, 2 host groups: no problems\n"
+    assert checked.out == f"{ca}/policies: 6 roles, 1 people, 3 host groups: no problems\n"
     assert run("policy", "check", ca / "policies").out == checked.out
 
 

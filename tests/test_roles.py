@@ -103,7 +103,7 @@ def test_text_is_a_duration_or_malformed(text: str) -> None:
 
 
 def test_the_starter_policy_loads() -> None:
-    assert roles.load(starter()).roles.keys() == {"dev", "web-logs", "web-admin", "web-restart", "web-vendor"}
+    assert roles.load(starter()).roles.keys() == {"db-root", "dev", "web-logs", "web-admin", "web-restart", "web-vendor"}
 
 
 def test_a_person_appended_to_the_starter_people_is_in_it() -> None:
@@ -172,7 +172,7 @@ ALLOW = '[[allow]]\ngroups = ["sre"]\n'
         (HEAD + '[[allow]]\ngroups = ["sre", "sre"]\n', "allow[1].groups: entry 2 is the same as an earlier one"),
         (HEAD + ALLOW + ALLOW, "allow: entry 2 is the same as an earlier one"),
         (HEAD + ALLOW + 'gruops = ["sre"]\n', "allow[1].gruops: unknown key (did you mean 'groups'?)"),
-        (HEAD + ALLOW + "on_call = true\n", "allow[1].on_call: unknown key"),
+        (HEAD + ALLOW + "session = true\n", "allow[1].session: unknown key"),
         (HEAD + ALLOW + "hardware_key = 1\n", "allow[1].hardware_key: must be true or false"),
         (
             HEAD + ALLOW + "hardware_key = false\n",
