@@ -46,7 +46,7 @@ class Shift:
     """What a schedule says about one person.
 
     `level` is None for somebody who is not on call, `until` the shift's end in Unix seconds (None: it has none), `age` how many
-    seconds ago the source said so, and `on_call` everybody who is on call, with their levels.
+    seconds ago `source` said so, and `on_call` everybody who is on call, with their levels.
     """
 
     schedule: str
@@ -82,6 +82,8 @@ def kept(age: int | None, limit: int) -> str:
     """What a sentence about a source without an answer says of its last one: ` (cached 26 min ago, limit 15)`."""
     if age is None:
         return ""
+    if age < 0:
+        return " (cached before the clock went back)"
     unit, size = ("min", 60) if limit % 60 == 0 else ("s", 1)
     return f" (cached {age // size} {unit} ago, limit {limit // size})"
 

@@ -76,7 +76,7 @@ class _Watch:
     def _say(self, failure: str) -> None:
         if failure != self.failure:
             self.failure = failure
-            _log.warning("on call: %s %s", self._name, failure or "answers")
+            _log.log(logging.WARNING if failure else logging.INFO, "on call: %s %s", self._name, failure or "answers")
 
 
 class OnCall:
@@ -135,12 +135,12 @@ class OnCall:
         for source, watch in zip(schedule.sources, watches, strict=True):
             if isinstance(watch, Rota):
                 now = self._clock()
-                return oncall.shift(name, source.kind, watch.slots(now), person, now, 0)
+                return oncall.shift(name, source.label, watch.slots(now), person, now, 0)
             watch.await_first()
             answer, failure, now = watch.answer, watch.failure, self._clock()
             age = None if answer is None else math.ceil(now - answer.asked)
             if answer and age is not None and 0 <= age <= schedule.max_age:
-                return oncall.shift(name, source.kind, answer.slots, person, now, age)
+                return oncall.shift(name, source.label, answer.slots, person, now, age)
             failures.append(f"{source.label} {failure or _SILENT}{oncall.kept(age, schedule.max_age)}")
         return f"unknown: {'; '.join(failures)}"
 

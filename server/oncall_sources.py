@@ -188,6 +188,8 @@ def _refuse_endless(rule: Mapping[str, list[object]]) -> None:
         raise NoAnswer("answered a calendar with a rule that repeats more often than daily")
     if any(len(rule.get(part, [])) > 1 for part in ("BYHOUR", "BYMINUTE", "BYSECOND")):
         raise NoAnswer("answered a calendar with a rule that repeats within a day")
+    if any(not isinstance(interval, int) or interval < 1 for interval in rule.get("INTERVAL", [])):
+        raise NoAnswer("answered a calendar with a rule that goes nowhere")
 
 
 def _moment(shown: date | datetime, zone: ZoneInfo) -> int:
@@ -235,8 +237,10 @@ def _command(source: Command, now: float, deadline: float) -> Iterator[Slot]:
             os.killpg(process.pid, signal.SIGKILL)
             raise NoAnswer(f"printed more than {LARGEST} bytes")
         code = process.wait()
+    if time.monotonic() >= deadline:
+        raise NoAnswer("did not finish in time")
     if code != 0:
-        raise NoAnswer("did not finish in time" if time.monotonic() >= deadline else f"failed with exit code {code}")
+        raise NoAnswer(f"failed with exit code {code}")
     try:
         told = _Printed.validate_json(printed)
     except ValidationError:
@@ -284,11 +288,11 @@ def _get(url: str, headers: Mapping[str, str], deadline: float) -> bytes:
         socket = connection.sock  # the connection forgets it while an answer is read to the end
         with _stopped_at(deadline, lambda: socket.shutdown(SHUT_RDWR)):
             connection.request("GET", url.removeprefix(f"{parts.scheme}://{parts.netloc}") or "/", headers=dict(headers))
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise NoAnswer(f"answered {answer.status}")
-            body = answer.read(LARGEST + 1)
-            cut = bool(answer.length)
+            with connection.getresponse() as answer:
+                if answer.status != 200:
+                    raise NoAnswer(f"answered {answer.status}")
+                body = answer.read(LARGEST + 1)
+                cut = bool(answer.length)
     except (OSError, HTTPException):
         raise NoAnswer("did not answer") from None
     finally:

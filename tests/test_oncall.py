@@ -57,7 +57,7 @@ ENDING = ON_CALL.replace(" }", ", until_shift_end = true }")
 def level(number: int | None, until: int | None = None) -> Shift:
     """Ana's shift on the schedule web, with Ben and Cleo beside her."""
     others = (("ben", 1), ("cleo", 2))
-    return Shift("web", "static", number, until, 0, (*others, ("ana", number)) if number else others)
+    return Shift("web", "the rota", number, until, 0, (*others, ("ana", number)) if number else others)
 
 
 def knowing(on_call: Mapping[str, Shift | str]) -> Facts:
@@ -69,7 +69,7 @@ def knowing(on_call: Mapping[str, Shift | str]) -> Facts:
 
 
 def of(slots: list[Slot], person: str = "ana", now: float = NOW) -> Shift:
-    return shift("web", "static", slots, person, now, 7)
+    return shift("web", "the rota", slots, person, now, 7)
 
 
 def test_a_slot_begins_with_its_first_second_and_ends_before_its_last() -> None:
@@ -78,8 +78,8 @@ def test_a_slot_begins_with_its_first_second_and_ends_before_its_last() -> None:
 
 
 def test_nobody_on_call_is_known() -> None:
-    assert of([]) == Shift("web", "static", None, None, 7, ())
-    assert of([Slot("ben", 1, NOW, None)]) == Shift("web", "static", None, None, 7, (("ben", 1),))
+    assert of([]) == Shift("web", "the rota", None, None, 7, ())
+    assert of([Slot("ben", 1, NOW, None)]) == Shift("web", "the rota", None, None, 7, (("ben", 1),))
 
 
 def test_everybody_on_call_is_listed_once_by_level() -> None:
@@ -141,7 +141,7 @@ def test_people_take_turns_at_the_handover() -> None:
 
 
 def test_each_list_of_a_rota_is_a_level() -> None:
-    got = shift("web", "static", rota(rotas=[["ana", "ben"], ["cleo"]]).slots(NOW), "cleo", NOW, 0)
+    got = shift("web", "the rota", rota(rotas=[["ana", "ben"], ["cleo"]]).slots(NOW), "cleo", NOW, 0)
     assert (got.level, got.on_call) == (2, (("ana", 1), ("cleo", 2)))
 
 
@@ -210,11 +210,12 @@ def test_a_denial_says_which_level_the_person_has_and_who_is_on_call() -> None:
     loaded = policy({"oncall.toml": ROTA}, web=HEAD + ON_CALL)
     [finding] = denied(ask(loaded, by=knowing({"web": level(3)}))).ways[0].findings
     assert finding.sentence == "the person is level 1 or 2 on call on schedule web"
-    assert (finding.observed, finding.holds) == ("ana is level 3; on call now: ben (1), cleo (2), ana (3)", False)
+    assert finding.observed == "ana is level 3; on call now: ben (1), cleo (2), ana (3); the rota said so 0 s ago"
+    assert finding.holds is False
     [finding] = denied(ask(loaded, by=knowing({"web": level(None)}))).ways[0].findings
-    assert finding.observed == "ana is not on call; on call now: ben (1), cleo (2)"
+    assert finding.observed == "ana is not on call; on call now: ben (1), cleo (2); the rota said so 0 s ago"
     [finding] = denied(ask(loaded, by=knowing({"web": of([])}))).ways[0].findings
-    assert (finding.observed, finding.holds) == ("ana is not on call; on call now: nobody", False)
+    assert (finding.observed, finding.holds) == ("ana is not on call; on call now: nobody; the rota said so 7 s ago", False)
 
 
 def test_what_is_not_known_opens_no_door_and_the_other_ways_still_work() -> None:
