@@ -214,8 +214,10 @@ class OnCall(Table, Condition):
         if isinstance(shift, str):
             return None, shift
         is_what = "not on call" if shift.level is None else f"level {shift.level}"
+        until = "" if shift.until is None else f" until {datetime.fromtimestamp(shift.until, UTC):%Y-%m-%d %H:%M} UTC"
         others = listed(tuple(f"{person} ({level})" for person, level in shift.on_call)) or "nobody"
-        return shift.level in self.levels, f"{facts.person} is {is_what}; on call now: {others}"
+        known = f"{facts.person} is {is_what}{until}; on call now: {others}; {shift.source} said so {shift.age} s ago"
+        return shift.level in self.levels, known
 
     def holds_until(self, facts: Facts, end: datetime) -> datetime:
         shift = facts.on_call[self.schedule]

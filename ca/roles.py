@@ -110,6 +110,12 @@ class Deny(Conditions):
 
     message: Line
 
+    @model_validator(mode="after")
+    def _ends_nothing(self) -> Self:
+        if self.on_call is not None and self.on_call.until_shift_end:
+            raise ValueError("on_call.until_shift_end: ends a grant, and a [[deny]] makes none: leave it out")
+        return self
+
 
 class GuardrailDeny(Deny):
     """`[[deny]]` in guardrails.toml: for the roles named, or for all."""

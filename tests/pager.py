@@ -1,8 +1,9 @@
 """A PagerDuty in this process, that answers `GET /oncalls` as its API reference says, and a web server that misbehaves."""
 
 import json
+import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -87,8 +88,8 @@ def say(request: BaseHTTPRequestHandler, status: int, body: object, **headers: s
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server until the end of the block."""
+def serving(tls: Sequence[str] = ()) -> Iterator[Server]:
+    """A server until the end of the block; `tls` has the files of its certificate and key."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -103,7 +104,11 @@ def serving() -> Iterator[Server]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = False  # so that the end waits for them
-    pager = Server(f"http://127.0.0.1:{http.server_port}", threading.Event())
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        http.socket = context.wrap_socket(http.socket, server_side=True)
+    pager = Server(f"http{'s' * bool(tls)}://127.0.0.1:{http.server_port}", threading.Event())
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -255,6 +255,13 @@ def test_a_grant_can_end_with_the_shift() -> None:
     assert granted(ask(lasting, by=knowing(soon))).privilege.duration == 1800
 
 
+def test_a_deny_ends_no_grant() -> None:
+    deny = ENDING.replace("allow", "deny") + 'message = "No"\n'
+    assert policy({"oncall.toml": ROTA}, web=HEAD + ALLOW_SRE + deny.replace(", until_shift_end = true", "")).roles
+    [line] = problems({"oncall.toml": ROTA}, web=HEAD + ALLOW_SRE + deny)
+    assert line.startswith("roles/web.toml: deny[1]: on_call.until_shift_end: ends a grant")
+
+
 # ------------------------------------------------------------------ oncall.toml
 
 
