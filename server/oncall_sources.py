@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 3.0               # for one source, all its pages or calendars together
 LARGEST: Final = 1024 * 1024       # bytes of one answer
 MOST_SLOTS: Final = 200            # a decision that shows everybody on call has to fit in an entry of the log
+_LATEST: Final = 253_370_764_800   # Unix seconds: the year 9999, after which a time cannot be shown
 _PAGE: Final = 100                 # on-calls a page; PagerDuty gives no more
 _MOST_PAGES: Final = 10
 _AHEAD: Final = MAX_DURATION       # seconds; no grant outlasts what is learnt in advance
@@ -59,6 +60,8 @@ def ask(schedule: Schedule, source: PagerDuty | Calendar | Command, directory: P
     distinct = tuple(sorted(set(slots), key=lambda slot: (slot.start, slot.level, slot.person)))
     if len(distinct) > MOST_SLOTS:
         raise NoAnswer(f"named more than {MOST_SLOTS} shifts")
+    if any(slot.end is not None and slot.end > _LATEST for slot in distinct):
+        raise NoAnswer("named a shift whose end no calendar has")
     return distinct
 
 

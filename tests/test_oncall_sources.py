@@ -486,6 +486,16 @@ def test_what_a_command_prints_is_exactly_that_list(home: Path, text: str) -> No
     assert refusal(printing(home, text), home) == "printed something else than a list of shifts"
 
 
+@pytest.mark.parametrize("until", [253_370_764_801, 2**62])
+def test_a_shift_that_ends_at_no_time_is_no_answer(web: Server, home: Path, until: int) -> None:
+    for good in (0, 253_370_764_800):
+        assert asked(printing(home, f'[{{"person": "ana", "level": 1, "until": {good}}}]'), home)[0].end == good
+    assert refusal(printing(home, f'[{{"person": "ana", "level": 1, "until": {until}}}]'), home).startswith("named a shift whose")
+    late = on_call("ana", 1, NOW) | {"end": "9999-12-31T23:59:59-12:00"}
+    web.answer = lambda request: say(request, 200, {"oncalls": [late], "more": False})
+    assert refusal(pagerduty(web), home).startswith("named a shift whose")
+
+
 def test_a_command_that_fails_is_no_answer(home: Path) -> None:
     assert refusal(command(home, "echo '[]'; exit 3"), home) == "failed with exit code 3"
     assert refusal(command(home, "echo '[]'; kill $$"), home) == "failed with exit code -15"
