@@ -213,6 +213,12 @@ class Schedule(Table):
         return length
 
     @model_validator(mode="after")
+    def _all_can_speak(self) -> Self:
+        if any(isinstance(source, Rota) for source in self.sources[:-1]):
+            raise ValueError("sources: one of kind static never fails, so that none after it would be heard: put it last")
+        return self
+
+    @model_validator(mode="after")
     def _names_people(self) -> Self:
         if len(self._folded) < len(self.people):
             raise ValueError("people: two of the names differ in upper and lower case only")

@@ -38,7 +38,7 @@ class _Watch:
 
     def __init__(self, name: str, asking: Callable[[float], tuple[Slot, ...]], every: float, clock: Clock) -> None:
         self.answer: _Answer | None = None
-        self.failure = _SILENT
+        self.failure: str | None = None  # empty while it answers, None before it was asked
         self._name = name
         self._ask = asking
         self._every = every
@@ -56,9 +56,9 @@ class _Watch:
         """Asks no more. An answer that is on its way is not waited for."""
         self._stopped.set()
 
-    def join(self) -> None:
-        """Waits until the thread has ended, as long as an answer can take."""
-        self._thread.join(SECONDS + 1)
+    def join(self, deadline: float) -> None:
+        """Waits until the thread has ended, or `time.monotonic()` is at the deadline: a look-up of a name can take longer."""
+        self._thread.join(max(0, deadline - time.monotonic()))
 
     def _keep_asking(self) -> None:
         while not self._stopped.is_set():
@@ -104,8 +104,9 @@ class OnCall:
             self._followed, self._watches, self._schedules = {}, {}, dict
         for watch in ending:
             watch.stop()
+        deadline = time.monotonic() + SECONDS + 1
         for watch in ending:
-            watch.join()
+            watch.join(deadline)
 
     def _follow(self) -> tuple[Mapping[str, Schedule], dict[str, tuple[_Watch | Rota, ...]]]:
         """The schedules of the policy in use and their watches; a schedule that stayed as it was keeps its answers."""

@@ -340,6 +340,14 @@ def test_a_source_is_named_without_room_for_another(old: str, new: str, problem:
     assert any(line.startswith(problem) for line in lines), lines
 
 
+def test_no_source_comes_after_one_that_cannot_fail() -> None:
+    rota, pagers = ROTA.partition("[[")[2], PAGER.partition("[[")[2]
+    head = PAGER.partition("[[")[0]
+    assert len(policy({"oncall.toml": f"{head}[[{pagers}[[{rota}"}).schedules["web"].sources) == 4
+    [line] = problems({"oncall.toml": f"{head}[[{rota}[[{pagers}"})
+    assert line.startswith("oncall.toml: schedules.web: sources: one of kind static never fails")
+
+
 def test_a_name_of_a_source_is_one_person_whatever_its_case() -> None:
     schedule = policy({"oncall.toml": PAGER}).schedules["web"]
     assert schedule.person("P123", " Ana@Example.COM ") == "ana"

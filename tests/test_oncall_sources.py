@@ -661,6 +661,21 @@ def test_after_the_end_nobody_is_asked(web: Server, follow: Follow) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.endswith(" of web")]
 
 
+def test_the_servers_log_says_when_a_source_fails_and_when_it_is_back(
+    web: Server, follow: Follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oncall, "_ASKED_IN_AGE", 3000)
+    web.answer = lambda request: request.wfile.write(b"x")
+    with caplog.at_level(logging.INFO):
+        follow(web=schedule(pagerduty(web), max_age="30s"))
+        for answer in (web.answer, None):
+            web.answer, seen = answer, len(web.asked)
+            while len(web.asked) < seen + 3:
+                assert web.arrived.acquire(timeout=10)
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("WARNING", "on call: PagerDuty of web did not answer"), ("INFO", "on call: PagerDuty of web answers")]
+
+
 def test_nothing_secret_reaches_the_servers_log(
     web: Server, follow: Follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
