@@ -63,8 +63,9 @@ class Home:
 
     def run(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `jit-ssh` as a program of its own; the caller judges its exit code."""
+        program = [*JIT_SSH, *arguments]
         return subprocess.run(
-            [*JIT_SSH, *arguments], input=typed, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment
+            program, input=typed, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment
         )
 
     @contextmanager
@@ -96,13 +97,17 @@ class Running:
 
     def expect(self, text: str) -> None:
         """Returns when it has said this, after what was expected before."""
-        assert self.program.stdout is not None
         start, deadline = len(self.said), time.monotonic() + PATIENCE
         while text not in self.said[start:]:
-            ready, _, _ = select.select([self.program.stdout], [], [], max(deadline - time.monotonic(), 0))
-            read = os.read(self.program.stdout.fileno(), 65536) if ready else b""
-            assert read, f"it did not say {text!r} but: {self.said}"
-            self.said += read.decode()
+            assert self._read(deadline), f"it did not say {text!r} but: {self.said}"
+
+    def _read(self, deadline: float) -> bytes:
+        assert self.program.stdout is not None
+        ready, _, _ = select.select([self.program.stdout], [], [], max(deadline - time.monotonic(), 0))
+        assert ready, f"it says nothing more than: {self.said}"
+        read = os.read(self.program.stdout.fileno(), 65536)
+        self.said += read.decode(errors="replace")
+        return read
 
     def type(self, text: str) -> None:
         """Types; `\\x03` is Ctrl-C."""
@@ -112,9 +117,9 @@ class Running:
 
     def end(self) -> int:
         """Its exit code, when it has ended; the rest of what it said is in `said`."""
-        assert self.program.stdout is not None
-        while read := os.read(self.program.stdout.fileno(), 65536):
-            self.said += read.decode()
+        deadline = time.monotonic() + PATIENCE
+        while self._read(deadline):
+            pass
         return self.program.wait(PATIENCE)
 
 

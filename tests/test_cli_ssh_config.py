@@ -91,7 +91,8 @@ def test_a_key_in_another_agent_is_not_fresh(directory: Directory) -> None:
         for socket, fresh in ((str(agent), 0), (f"{agent}.other", 1), ("", 1)):
             script = directory.hook.read_text().replace("exec ", "exit 1 # ")
             command = ["/bin/sh", "-c", script, "ssh-hook", "web", str(SOON), str(agent)]
-            assert subprocess.run(command, check=False, env={"SSH_AUTH_SOCK": socket, "PATH": os.environ["PATH"]}).returncode == fresh
+            environment = {"SSH_AUTH_SOCK": socket, "PATH": os.environ["PATH"]}
+            assert subprocess.run(command, check=False, env=environment).returncode == fresh
         assert f"'{agent}'" in config.with_name("jit-ssh").joinpath("config").read_text()
 
 
