@@ -9,13 +9,13 @@ blocks that follow exclude the hosts of those before.
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from ca.errors import JitSshError, Misconfigured
+from ca.errors import Malformed, Misconfigured
 from cli import files
 from cli.accounts import Account
 from cli.directory import Directory
@@ -63,45 +63,52 @@ def hook() -> str:
 def render(directory: Directory, offers: Iterable[Offer]) -> str:
     """The generated file; of the offers for one account on one host the first is used."""
     own = [directory.path.parent / name for name in _DEFAULT_KEYS if (directory.path.parent / name).exists()]
-    taken: dict[str, list[str]] = {}  # account → host patterns of the blocks so far
+    taken: dict[str, dict[str, None]] = {}  # account → host patterns of the blocks so far
     lines = [_HEADER]
     for offer in offers:
-        for account in offer.accounts:
-            earlier = taken.setdefault(account.account, [])
-            if set(account.hosts) - set(earlier):
+        for account in offer.accounts if _can_be_a_file(directory, offer.role) else ():  # login says of others what is wrong
+            earlier = taken.setdefault(account.account, {})
+            if any(pattern not in earlier for pattern in account.hosts):
                 lines += _block(directory, offer, account, earlier, own)
-                earlier += account.hosts
+                earlier |= dict.fromkeys(account.hosts)
     return "".join(lines)
 
 
-def _block(
-    directory: Directory, offer: Offer, account: Account, earlier: Sequence[str], own: Iterable[Path]
-) -> Iterator[str]:
+def _can_be_a_file(directory: Directory, role: str) -> bool:
     try:
-        identity = directory.of_role(offer.role, "-cert")
-    except JitSshError:
-        return  # a name that cannot be a file's: login says so
+        directory.of_role(role, "-cert")
+    except Malformed:
+        return False
+    return True
+
+
+def _block(
+    directory: Directory, offer: Offer, account: Account, earlier: Collection[str], own: Iterable[Path]
+) -> Iterator[str]:
     others = [f"!{taken}" for taken in earlier if any(overlap(taken, pattern) for pattern in account.hosts)]
     hosts = ",".join([*others, *(pattern for pattern in account.hosts if pattern not in earlier)])
     agent = f" '{offer.agent}'" if offer.agent and _PLAIN_PATH.fullmatch(offer.agent) else ""
     until = offer.fresh_until if agent or not offer.agent else 0  # an agent whose name cannot be compared here is asked
     test = f"/bin/sh '{_plain(directory.hook)}' {offer.role} {until}{agent}"
     yield f'\nMatch host "{hosts}" user {account.account} exec "{test}"\n'
-    yield f"    IdentityFile {quoted(identity)}\n"
+    yield f"    IdentityFile {quoted(directory.of_role(offer.role, '-cert'))}\n"
     yield from (f"    IdentityFile {quoted(path)}\n" for path in own)
     yield "    IdentitiesOnly yes\n"
 
 
-@cache
 def overlap(one: str, other: str) -> bool:
-    """Whether a name could match both patterns."""
-    if not one or not other:
-        return set(one + other) <= {"*"}
-    if one[0] == "*" or other[0] == "*":
-        wild, rest = (one, other) if one[0] == "*" else (other, one)
-        return overlap(wild[1:], rest) or overlap(wild, rest[1:])
-    same = one[0].lower() == other[0].lower() or "?" in (one[0], other[0])
-    return same and overlap(one[1:], other[1:])
+    """Whether a name could match both patterns; it may say so where none could, which excludes nothing that is not taken."""
+    (begin, end), (other_begin, other_end) = _ends(one), _ends(other)
+    return (begin.startswith(other_begin) or other_begin.startswith(begin)) and (
+        end.endswith(other_end) or other_end.endswith(end)
+    )
+
+
+@cache
+def _ends(pattern: str) -> tuple[str, str]:
+    """What every name that matches begins and ends with."""
+    literal = re.split(r"[*?]", pattern.lower())
+    return literal[0], literal[-1]
 
 
 def include(directory: Directory) -> bool:

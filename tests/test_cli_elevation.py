@@ -446,6 +446,23 @@ def test_ssh_offers_to_ask_on_the_terminal_and_goes_in_when_approved(ana: Home, 
         assert typed.end() == 0, typed.said
 
 
+def test_ssh_picks_up_what_was_asked_for_before(ana: Home, bo: Home, server: Sshd) -> None:
+    number = ask(ana, "admin")
+    with ana.on_terminal(*ssh_command(ana, server, "echo in")) as typed:
+        typed.expect("waiting for leads")
+        assert bo.run("approve", number, "--yes").returncode == 0
+        assert typed.end() == 0, typed.said
+    assert "Reason" not in typed.said
+    assert typed.said.endswith("in\r\n")
+
+
+def test_a_request_that_waits_already_is_not_made_twice(ana: Home) -> None:
+    number = ask(ana)
+    done = ana.run("login", "db-admin", "--reason", "INC-2")
+    assert done.returncode == 3
+    assert f"hint: Go on with it: jit-ssh login --request {number}" in done.stderr
+
+
 def test_ssh_goes_on_without_when_nothing_is_typed(ana: Home, server: Sshd) -> None:
     before = len(ana.json("requests"))
     with ana.on_terminal(*ssh_command(ana, server, "echo in")) as typed:

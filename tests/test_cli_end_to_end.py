@@ -213,13 +213,13 @@ def test_from_login_to_a_session_and_out_again_with_an_agent(ana_with_agent: Hom
         assert "(in 9 m" in done.stdout or "(in 10 m" in done.stdout
         assert "in your ssh-agent" in done.stdout
         assert f"Next: ssh {current_account()}@127.0.0.1" in done.stderr
-        assert home.files() == {"config", "profile.json", "roles.json", "self-cert.pub", "self.json", "ssh-hook"}
+        assert home.files() == {"config", "profile.json", "roles.json", "self-cert.pub", "self.json", "self.lock", "ssh-hook"}
         assert plain_ssh(home, server, "echo in").stdout == "in\n"
         assert home.run("status").returncode == 0
         assert home.run("logout").returncode == 0
         assert plain_ssh(home, server, "true").returncode == 255
     assert identities(home.agent or Path()) == []
-    assert home.files() == {"config", "profile.json", "roles.json", "ssh-hook"}
+    assert home.files() == {"config", "profile.json", "roles.json", "self.lock", "ssh-hook"}
     assert home.run("status").returncode == 1
 
 

@@ -1,6 +1,7 @@
 """What this machine holds: private files that are whole or not there, and nothing that has expired."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,18 @@ def test_a_certificate_whose_key_is_gone_is_not_usable(directory: Directory) -> 
     assert not a_held("web").usable(directory, NOW, frozenset())
 
 
+def test_a_grant_outlives_its_certificate_and_nothing_outlives_the_grant(directory: Directory) -> None:
+    save(directory, replace(a_held("web"), until=NOW + 3600))
+    held.write_ssh_config(directory, NOW + 700)
+    found = held.grant(directory, "web", NOW + 700)
+    assert found is not None
+    assert not found.usable(directory, NOW + 700, frozenset())
+    assert held.grant(directory, "db", NOW) is None
+    assert held.grant(directory, "web", NOW + 3600) is None
+    held.write_ssh_config(directory, NOW + 3600)
+    assert held.of_this_machine(directory) == []
+
+
 def test_logins_at_the_same_time_lose_nothing(directory: Directory) -> None:
     roles = [f"role-{number}" for number in range(8)]
     threads = [threading.Thread(target=save, args=(directory, a_held(role))) for role in roles]
@@ -98,7 +111,10 @@ def test_logins_at_the_same_time_lose_nothing(directory: Directory) -> None:
     assert all(f"{role}.example.com" in text for role in roles)
 
 
-@pytest.mark.parametrize("role", ["config", "profile", "checkpoint", "signer", "a.pub", "a.json", "a-cert", "../a", "A", ""])
+OURS = ["config", "profile", "checkpoint", "signer", "roles", "ssh-hook"]
+
+
+@pytest.mark.parametrize("role", [*OURS, "a.lock", "a.pub", "a.json", "a-cert", "../a", "A", ""])
 def test_no_role_can_have_the_name_of_another_file(directory: Directory, role: str) -> None:
     with pytest.raises(Malformed):
         directory.of_role(role, "")

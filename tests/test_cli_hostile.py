@@ -205,6 +205,64 @@ def test_texts_for_people_never_drive_the_terminal(believer: Home, capsys: pytes
     assert "\x1b" not in capsys.readouterr().out
 
 
+HOSTILE_CASE: dict[str, object] = {
+    "request": 17,
+    "leaf": "0" * 64,
+    "person": "eve",
+    "role": "web",
+    "about": "Web\x1b[2J",
+    "reason": "disk\u202efull\x07",
+    "duration": 600,
+    "asked_at": 1_800_000_000,
+    "status": "denied",
+    "accounts": [],
+    "force_command": "\x1b]0;title\x07",
+    "permit": ["pty\x1b"],
+    "steps": [],
+    "approvals": [{"person": "bo", "time": 1_800_000_000, "reason": "go\x1b"}],
+    "ended_by": "bo\x1b",
+    "end_reason": "no\x1b",
+    "findings": [{"condition": "x", "sentence": "s\x1b", "observed": "o\x07", "holds": True}],
+    "ways": [],
+}
+
+
+@pytest.mark.parametrize("command", [["show", "17"], ["show", "17", "--json"], ["requests"], ["approve", "17", "--yes"]])
+def test_what_others_wrote_in_a_request_never_drives_the_terminal(
+    believer: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    ca.answers["/v1/requests/17"] = lambda: (200, {}, json.dumps(HOSTILE_CASE).encode())
+    ca.answers["/v1/requests"] = lambda: (200, {}, json.dumps({"requests": [HOSTILE_CASE]}).encode())
+    run(command)
+    shown = capsys.readouterr()
+    assert shown.out + shown.err
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown.out + shown.err)
+
+
+@pytest.mark.parametrize("change", [{"person": "../eve"}, {"role": "x\n"}, {"leaf": "x"}, {"status": "OK\x1b"}, {"steps": 1}])
+def test_a_case_with_a_name_that_is_none_is_refused(believer: Home, ca: LyingCA, change: dict[str, object]) -> None:
+    ca.answers["/v1/requests/17"] = lambda: (200, {}, json.dumps(HOSTILE_CASE | change).encode())
+    assert run(["show", "17"]) == 1
+
+
+def test_an_approval_signs_nothing_that_the_log_does_not_prove(
+    believer: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pending = HOSTILE_CASE | {"status": "pending", "entry": "{}"}
+    ca.answers["/v1/requests/17"] = lambda: (200, {}, json.dumps(pending).encode())
+    assert run(["approve", "17", "--yes"]) == 1
+    assert "Nothing was signed" in capsys.readouterr().err
+    assert ca.requests == []
+
+
+def test_a_certificate_that_outlives_its_grant_is_not_installed(believer: Home, ca: LyingCA) -> None:
+    ca.change_answer = lambda a: a | {"until": a["until"] - 1}
+    assert run(["login", "web", "--for", "10m"]) == 1
+    ca.change_answer = lambda a: a | {"until": a["until"] + 3600}
+    assert run(["login", "web", "--for", "10m"]) == 1
+    assert "web-cert" not in believer.files()
+
+
 def _problem(status: int, code: str, **members: object) -> Callable[[], Answer]:
     body = {"code": code, "detail": "no\x1b[2J", "hint": "ask\u202e\nhint: twice", "status": status} | members
     return lambda: (status, {"Content-Type": "application/problem+json"}, json.dumps(body).encode())
