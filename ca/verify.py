@@ -242,9 +242,10 @@ class _Reader:
     def _check_on_person(self, found: RevokeEntry | LockEntry | UnlockEntry) -> None:
         said = self._check_said(found)
         _demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
-        for name in ("person", "request", "serial"):
-            meant = getattr(said, name, None)
-            _demand(meant is None or meant == getattr(found, name, None), f"its statement names another {name}")
+        for name in ("request", "serial"):
+            _demand(getattr(said, name, None) == getattr(found, name, None), f"its statement names another {name}")
+        named = getattr(said, "person", None)  # who signed for one request or certificate does not name its person
+        _demand(named in (None, found.person), "its statement names another person")
         for case in self._of_person.get(found.person, []):
             case.append(found)
 
@@ -275,7 +276,8 @@ class _Reader:
         SshSig.parse(decode_base64(found.signature, "the signature")).verify(found.statement.encode())
         self._statements.add(said.id)
         self.signatures += 1
-        _demand(isinstance(said, CertificateStatement), "its statement does not ask for a certificate")
+        if not isinstance(said, CertificateStatement) or self._cases.get(said.request) is not self._cases[found.request]:
+            raise LogDamaged("its statement does not ask for a certificate of this grant")
         return self._check_possession(found.possession, said, found.statement)
 
     def _check_wanted(self, said: AnyStatement, found: IssueEntry) -> PublicKey:
@@ -302,7 +304,15 @@ def _check_approval(found: ApproveEntry, asked: Request) -> None:
         needed = sum(step.count for step in asked.entry.steps or ())
         _demand(len(people) + 1 >= needed, f"it grants after {len(people) + 1} of {needed} approvals")
         _demand(replace(found.privilege, duration=0) == replace(asked.privilege, duration=0), "it grants something else")
-        _demand(found.privilege.duration <= asked.privilege.duration, "it grants for longer than was asked for")
+        allowed = [seconds for seconds in map(_allowed, (*asked.approvals, found)) if seconds is not None]
+        longest = min((asked.privilege.duration, *allowed))
+        _demand(found.privilege.duration <= longest, "it grants for longer than was asked for and approved")
+
+
+def _allowed(yes: ApproveEntry) -> int | None:
+    """The seconds that whoever approved allowed at most."""
+    said = statement.parse(yes.statement.encode())
+    return said.duration if isinstance(said, ApproveStatement) else None
 
 
 def _check_certificate(found: IssueEntry, certificate: Certificate, asked: Request) -> None:
