@@ -13,7 +13,6 @@ from ca.merkle import Frontier, leaf_hash
 from tests.world import World
 
 
-
 def rewritten(world: World, *forged: AnyEntry) -> None:
     """Judges a log that ends in these entries instead of its own last ones, as a CA that holds every key could write it."""
     sources = [*world.store.entries(0, forged[0].index), *(each.encode() for each in forged)]
