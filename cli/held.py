@@ -13,7 +13,7 @@ from ca import canonical
 from ca.errors import JitSshError
 from ca.names import PERSON, require
 from ca.signers.agent_socket import Agent
-from cli import files, known, sshconfig
+from cli import files, sshconfig
 from cli.accounts import Account
 from cli.directory import Directory
 from cli.sshconfig import Offer
@@ -125,6 +125,8 @@ def write_ssh_config(directory: Directory, now: int) -> None:
 
 def _tidy(directory: Directory, now: int) -> None:
     """Removes what is left of grants that have ended, then writes ssh_config."""
+    from cli import known  # noqa: PLC0415 - a prompt waits for `status`, which never comes here
+
     current = []
     for held in of_this_machine(directory):
         if now < held.until:

@@ -82,7 +82,7 @@ def moment(at: int, now: int) -> str:
     """Unix seconds as local time, with the date unless it is today, and how far from `now` (Unix seconds)."""
     local, today = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
     shown = local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
-    return f"{shown} (in {duration(at - now)})" if at >= now else f"{shown} ({duration(now - at)} ago)"
+    return f"{shown} (in {duration(at - now)})" if at > now else f"{shown} ({duration(now - at)} ago)"
 
 
 def timestamp(at: float) -> str:

@@ -444,7 +444,7 @@ def test_a_remembered_checkpoint_that_was_changed_is_not_believed(ana: Home) -> 
 
 
 def test_status_imports_nothing_that_a_prompt_would_wait_for(ana: Home) -> None:
-    watched = {"flask", "pydantic", "sqlite_utils", "rich", "paramiko", "http.client", "ssl", "server"}
+    watched = {"flask", "cryptography", "pydantic", "sqlite_utils", "rich", "paramiko", "http.client", "ssl", "server"}
     program = f"import sys; from cli.main import run; run(['status', '--quiet']); print(sorted({watched!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ana.environment)
     assert done.stdout == "[]\n"
