@@ -26,6 +26,7 @@ from ca.entry import (
     WithdrawEntry,
 )
 from ca.errors import NotFound
+from ca.fields import MAX_DURATION
 from ca.keys import PublicKey
 from ca.log import Tail
 from ca.merkle import leaf_hash
@@ -180,7 +181,9 @@ def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, f
     if answer.duration is not None and not 0 < answer.duration <= entry.privilege.duration:
         return at.refuse(said, "refused", f"an approval keeps or shortens the {entry.privilege.duration} s asked for", **about)
     approvals = (*approved(asked, at), Approved(said.person, answer.duration))
-    decision = evaluate(at.rules.policy, entry.role, entry.privilege.duration, reason_of(entry), facts, approvals)
+    # Who shortened it and is locked out by now is not counted, but what they signed bounds the grant all the same.
+    length = min((entry.privilege.duration, *(_duration(yes) or MAX_DURATION for yes in asked.approvals)))
+    decision = evaluate(at.rules.policy, entry.role, length, reason_of(entry), facts, approvals)
     match decision:
         case Denied():
             reasons = {"findings": decision.findings, "ways": decision.ways}

@@ -564,6 +564,16 @@ def test_the_approval_of_somebody_who_is_locked_out_counts_no_more(world: World)
     refused(world, world.renew("bo", request), 403, "denied")
 
 
+def test_what_somebody_allowed_before_they_were_locked_out_still_bounds_the_grant(world: World) -> None:
+    world.adopt(role_db_root=TWO_STEPS)
+    request = ask(world, role="db-root")
+    world.answer("cy", "approve", request, duration=600)
+    lock(world, "cy")
+    world.answer("eve", "approve", request)
+    assert said(world.answer("di", "approve", request))["until"] == START + 600
+    world.check()
+
+
 # ----------------------------------------------------- the same statement once more
 
 
