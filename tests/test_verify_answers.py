@@ -57,4 +57,4 @@ def test_a_revocation_ends_what_its_words_name_and_nothing_else(world: World) ->
     rewritten(world, revoked)
     for narrower in ({"serial": 999}, {"request": 2}, {"person": "bo"}):
         with pytest.raises(LogDamaged, match="its statement names another"):
-            rewritten(world, dataclasses.replace(revoked, **narrower))  # type: ignore[arg-type]
+            rewritten(world, dataclasses.replace(revoked, **narrower))
