@@ -67,6 +67,7 @@ class Condition:
 
     sentence: ClassVar[str]             # {} stands for the block's own value
     says_who: ClassVar[bool] = False    # an [[allow]] needs one that does, or it would let in everybody
+    lasting: ClassVar[bool] = False     # whether it depends on people.toml alone, and not on the moment
 
     def value_text(self) -> str:
         """The block's value, as its sentence shows it."""
@@ -87,6 +88,7 @@ class Groups(RootModel[AtLeastOne[KnownGroup]], Condition, frozen=True, strict=T
 
     sentence: ClassVar = "the person is in one of these groups: {}"
     says_who: ClassVar = True
+    lasting: ClassVar = True
 
     def value_text(self) -> str:
         return listed(self.root)
@@ -100,6 +102,7 @@ class People(RootModel[AtLeastOne[KnownPerson]], Condition, frozen=True, strict=
 
     sentence: ClassVar = "the person is one of these: {}"
     says_who: ClassVar = True
+    lasting: ClassVar = True
 
     def value_text(self) -> str:
         return listed(self.root)

@@ -13,6 +13,7 @@ import math
 import re
 import zoneinfo
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from datetime import datetime
 from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, Strict, ValidationInfo
@@ -152,6 +153,24 @@ def _network(text: str) -> Network:
     return network
 
 
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise Malformed(f"{text[:80]!a} is not an address", 'write one such as "192.0.2.1"') from error
+
+
+def moment(text: str) -> datetime:
+    """The moment of `2027-01-15T09:00+01:00`; `Malformed` for anything else, and for a time without its zone."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Malformed(f"{text[:80]!a} is not a moment", 'write it like "2027-01-15T09:00+01:00"') from error
+    if read.tzinfo is None or not 1970 < read.year < 9999:  # at the ends of the calendar no zone's clock can be told
+        raise Malformed(f"{text[:80]!a} has no time zone, or no usual year", 'write it like "2027-01-15T09:00+01:00"')
+    return read
+
+
 def _principal(text: str) -> str:
     account, _, host_group = text.partition("@")
     stand_in = "person" if account == "{person}" else account
@@ -225,6 +244,8 @@ Duration = Annotated[int, _from_text(_policy_duration, "30m")]
 MinuteOfDay = Annotated[int, _from_text(_minute_of_day, "09:00")]
 Zone = Annotated[zoneinfo.ZoneInfo, _from_text(_zone, "Europe/Berlin")]
 Cidr = Annotated[Network, _from_text(_network, "192.0.2.0/24")]
+IpAddress = Annotated[str, _from_text(_ip_address, "192.0.2.1")]
+Moment = Annotated[datetime, _from_text(moment, "2027-01-15T09:00+01:00")]
 ReasonPattern = Annotated[re.Pattern[str], _from_text(_reason_pattern, "^INC-[0-9]+")]
 Key = Annotated[PublicKey, _from_text(PublicKey.parse_line, "ssh-ed25519 AAAA… ana@laptop")]
 Fingerprint = Annotated[str, _from_text(_fingerprint, "SHA256:…")]

@@ -19,7 +19,7 @@ from ca.statement import LONGEST_REASON
 
 __all__ = [
     "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
-    "eligible", "evaluate", "outlook", "principals",
+    "approvable", "eligible", "evaluate", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
@@ -277,8 +277,7 @@ def _consider(
     if block.approvals is not None:
         steps = tuple(approval.step for approval in block.approvals)
         missing = sum(step.count for step in steps) - _filled(steps, [eligible(policy, step, facts) for step in steps], approvals)
-        could = [eligible(policy, step, facts, in_time=True) for step in steps]
-        possible = _filled(steps, could, None) == sum(step.count for step in steps)
+        possible = approvable(policy, steps, facts)
         findings += (_approval_finding(steps, missing, possible, approvals),)
     elif role.auto_per_day is not None:
         sentence = SENTENCES["auto_per_day"].format(role.auto_per_day)
@@ -302,6 +301,12 @@ def eligible(policy: Policy, step: Step, facts: Facts, *, in_time: bool = False)
     if step.escalate_to is not None and (in_time or waited >= (step.escalate_after or 0)):
         people |= set(policy.members(step.escalate_to))
     return frozenset(people - {facts.person})
+
+
+def approvable(policy: Policy, steps: tuple[Step, ...], facts: Facts) -> bool:
+    """Whether enough other people exist, and can in time, for all approvals of these steps."""
+    could = [eligible(policy, step, facts, in_time=True) for step in steps]
+    return _filled(steps, could, None) == sum(step.count for step in steps)
 
 
 def _filled(steps: tuple[Step, ...], could: list[frozenset[str]], approvals: tuple[Approved, ...] | None) -> int:

@@ -4,17 +4,18 @@ A `Policy` is loaded whole or not at all: `load` either returns one in which eve
 problem of every file at once. After that nothing changes and nothing needs checking again.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
 
 from ca.conditions import Conditions
 from ca.entry import Step
 from ca.errors import Misconfigured
+from ca.examples import Example
 from ca.fields import (
     MAX_PRINCIPALS,
     AnyNumber,
@@ -162,6 +163,7 @@ class Role(Table):
     max_extensions: Annotated[int, Field(ge=0, le=1000)] | None = None
     allow: AtLeastOne[Allow]
     deny: AnyNumber[Deny] = ()
+    example: Annotated[tuple[Example, ...], Strict(False)] = ()
 
     @property
     def waits_for(self) -> int:
@@ -235,6 +237,17 @@ class Policy:
     def members(self, group: str) -> tuple[str, ...]:
         """The people of a group, by name."""
         return self._members.get(group, ())
+
+    def of(self, persons: Iterable[Person]) -> "Policy":
+        """The same rules for these people and nobody else."""
+        people = {person.name: person for person in persons}
+        owners = {key.blob: person for person in people.values() for key in person.keys}
+        return replace(
+            self,
+            people=MappingProxyType(people),
+            _owners=MappingProxyType(owners),
+            _members=MappingProxyType(_members(people)),
+        )
 
     def accounts(self, principals: tuple[str, ...]) -> tuple[Account, ...]:
         """What principals mean, for display; one of an earlier policy may be of a host group that is gone."""

@@ -3,16 +3,12 @@
 import getpass
 import logging
 import re
-import sys
-from collections.abc import Callable
-from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
-from ca import roles, verify
+from ca import verify
 from ca.errors import JitSshError, Misconfigured
 from ca.issue import begun_by
 from ca.keys import PublicKey
@@ -20,14 +16,13 @@ from ca.names import PERSON, require
 from ca.trust import Trust
 from server import config, directory, requestlog
 from server.app import create_app
-from server.directory import OpenedCA, open_ca, open_log, read_policies
+from server.directory import OpenedCA, open_ca, open_log
 from server.listening import Listen
+from server.policy_commands import policy
 from server.serving import serve as serve_until_stopped
+from server.terminal import DIR, reports_errors
 
 _log = logging.getLogger("jit-ssh")
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_DIR = click.argument("dir_", metavar="DIR", type=click.Path(path_type=Path))
 _PASSPHRASE_FILE = click.option(
     "--passphrase-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -47,28 +42,6 @@ def main() -> None:
     """
 
 
-def _reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Prints an error of ours as `error:` and `hint:` and exits with 1."""
-
-    @wraps(command)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return command(*args, **kwargs)
-        except JitSshError as error:
-            _fail(error)
-
-    return wrapped
-
-
-def _fail(error: JitSshError) -> NoReturn:
-    for problem in error.problems if isinstance(error, Misconfigured) else ():
-        click.echo(problem, err=True)
-    click.echo(f"jit-ssh-ca: error: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
-    sys.exit(1)
-
-
 def _asker(file: Path | None) -> directory.Passphrase:
     if file is not None:
         return lambda _path: file.read_bytes().partition(b"\n")[0]
@@ -76,13 +49,13 @@ def _asker(file: Path | None) -> directory.Passphrase:
 
 
 @main.command()
-@_DIR
+@DIR
 @click.option("--origin", help="The log's name for ever, e.g. ca.example.com/jit-ssh. Default: the directory's name.")
 @click.option("--person", help="The first person: may ask for the starter roles and read the log.")
 @click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="That person's public key file.")
 @click.option("--passphrase", is_flag=True, help="Ask for a passphrase to encrypt the CA's keys with.")
 @click.option("--passphrase-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take it from this file.")
-@_reports_errors
+@reports_errors
 def init(
     dir_: Path, origin: str | None, person: str | None, key: Path | None, passphrase: bool, passphrase_file: Path | None
 ) -> None:
@@ -134,10 +107,10 @@ def _show_trust(trust: Trust) -> None:
 
 
 @main.command()
-@_DIR
+@DIR
 @click.option("--listen", help="Instead of ca.toml's: 127.0.0.1:8022, [::1]:0 or unix:/run/jit-ssh/ca.sock.")
 @_PASSPHRASE_FILE
-@_reports_errors
+@reports_errors
 def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     """Serve the CA in DIR until SIGTERM. SIGHUP reads the policies again, all or nothing.
 
@@ -173,9 +146,9 @@ def _reload(opened: OpenedCA) -> None:
 
 
 @main.command()
-@_DIR
+@DIR
 @_PASSPHRASE_FILE
-@_reports_errors
+@reports_errors
 def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     """Show the CA's public keys and the fingerprint that `jit-ssh setup` asks people to compare."""
     log = open_log(dir_, _asker(passphrase_file))
@@ -183,22 +156,7 @@ def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     _show_trust(begun_by(log))
 
 
-@main.group()
-def policy() -> None:
-    """Work with the policy files of a CA without serving it."""
-
-
-@policy.command()
-@_DIR
-@_reports_errors
-def check(dir_: Path) -> None:
-    """Load the policy of the CA in DIR (or in a policy directory itself) and print every problem at once.
-
-    Exit code 0: serve would take it. Example: jit-ssh-ca policy check /etc/jit-ssh
-    """
-    root = dir_ / config.load(dir_).policies if (dir_ / config.NAME).exists() else dir_
-    loaded = roles.load(read_policies(root))
-    click.echo(f"{root}: {len(loaded.roles)} roles, {len(loaded.people)} people, {len(loaded.hosts)} host groups: no problems")
+main.add_command(policy)
 
 
 @main.group()
@@ -207,9 +165,9 @@ def log() -> None:
 
 
 @log.command("verify")
-@_DIR
+@DIR
 @_PASSPHRASE_FILE
-@_reports_errors
+@reports_errors
 def verify_(dir_: Path, passphrase_file: Path | None) -> None:
     """Check every entry of the log in DIR: hashes, tree, checkpoint, signatures, certificates. Exit code 0: all hold."""
     log = open_log(dir_, _asker(passphrase_file))

@@ -1,0 +1,37 @@
+"""What the operator's commands share: the DIR they work on, and how an error of ours is told."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Final, NoReturn, ParamSpec, TypeVar
+
+import click
+
+from ca.errors import JitSshError, Misconfigured
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+DIR: Final = click.argument("dir_", metavar="DIR", type=click.Path(path_type=Path))
+
+
+def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Prints an error of ours as `error:` and `hint:` and exits with 1."""
+
+    @wraps(command)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return command(*args, **kwargs)
+        except JitSshError as error:
+            _fail(error)
+
+    return wrapped
+
+
+def _fail(error: JitSshError) -> NoReturn:
+    for problem in error.problems if isinstance(error, Misconfigured) else ():
+        click.echo(problem, err=True)
+    click.echo(f"jit-ssh-ca: error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    sys.exit(1)
