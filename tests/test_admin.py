@@ -186,7 +186,7 @@ def test_policy_check_counts_what_is_there(ca: Path) -> None:
 
 
 def test_policy_check_prints_every_problem_at_once(ca: Path) -> None:
-    replace(ca / "policies" / "roles" / "dev.toml", '["engineers"]', '["enginers"]')
+    replace(ca / "policies" / "roles" / "dev.toml", '[[allow]]\ngroups = ["engineers"]', '[[allow]]\ngroups = ["enginers"]')
     replace(ca / "policies" / "guardrails.toml", 'auditors = ["security"]', "auditors = []")
     (ca / "policies" / "roles" / "web-logs.toml").write_text("= 1")
     before = contents(ca)
