@@ -91,7 +91,7 @@ def _with_hint(machine: Machine, role: str, error: Denied) -> Denied:
     """The denial, with what can be had right now instead, or the request that waits already."""
     try:
         if error.considered:
-            instead = known.instead_of(machine.read_roles().roles, role)[:3]
+            instead = [each for each in known.instead_of(machine.read_roles().roles, role) if each.role != role][:3]
             can = [f"You can have {each.role} right now ({_reach(each)}): jit-ssh login {each.role}" for each in instead]
         else:
             waiting = open_request(machine, role)
