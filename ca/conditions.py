@@ -216,6 +216,8 @@ class OnCall(Table, Condition):
         shift = facts.on_call.get(self.schedule, f"unknown: schedule {self.schedule} was not looked at")
         if isinstance(shift, str):
             return None, shift
+        if shift.until is not None and shift.until <= facts.now.timestamp():
+            return None, f"unknown: the shift that {shift.source} told of has ended"
         is_what = "not on call" if shift.level is None else f"level {shift.level}"
         until = "" if shift.until is None else f" until {datetime.fromtimestamp(shift.until, UTC):%Y-%m-%d %H:%M} UTC"
         others = listed(tuple(f"{person} ({level})" for person, level in shift.on_call)) or "nobody"

@@ -42,6 +42,7 @@ class Door:
         self._clock = clock
         self._cases = Cases(ca, store)
         self._may_wait = BoundedSemaphore(waiting)
+        self._krl = (-1, -1), b""  # the size and minute of the newest list, and the list: it is open to everybody
 
     def routes(self) -> Blueprint:
         """Every route there is."""
@@ -151,10 +152,13 @@ class Door:
         return _answer(self._cases.shown(case, asked, self._clock()), status)
 
     def krl(self) -> Response:
-        """What hosts must not accept any more, as OpenSSH reads it."""
-        version, now = self._store.size(), self._clock()
-        [key] = self._ca.trust.public_keys
-        revoked = krl.encode(version, int(now), key, self._cases.revoked(now))
+        """What hosts must not accept any more, as OpenSSH reads it; made again for a longer log, and each minute."""
+        version, now = self._store.size(), int(self._clock())
+        moment, revoked = self._krl
+        if moment != (version, now // 60):
+            [key] = self._ca.trust.public_keys
+            revoked = krl.encode(version, now, key, self._cases.revoked(now))
+            self._krl = (version, now // 60), revoked
         return Response(revoked, mimetype="application/octet-stream")
 
     def roles(self) -> Response:

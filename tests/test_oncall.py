@@ -255,6 +255,14 @@ def test_a_grant_can_end_with_the_shift() -> None:
     assert granted(ask(lasting, by=knowing(soon))).privilege.duration == 1800
 
 
+def test_a_shift_that_has_ended_is_not_known_to_go_on() -> None:
+    """A source that says so is wrong, or late; a grant of no time at all must not come of it."""
+    by_shift = policy({"oncall.toml": ROTA}, web=HEAD + ENDING)
+    assert granted(ask(by_shift, by=knowing({"web": level(1, NOW + 1)}))).privilege.duration == 1
+    refused = denied(ask(by_shift, by=knowing({"web": level(1, NOW)})))
+    assert refused.message.endswith("but unknown: the shift that the rota told of has ended")
+
+
 def test_a_deny_ends_no_grant() -> None:
     deny = ENDING.replace("allow", "deny") + 'message = "No"\n'
     assert policy({"oncall.toml": ROTA}, web=HEAD + ALLOW_SRE + deny.replace(", until_shift_end = true", "")).roles
