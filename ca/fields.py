@@ -153,7 +153,8 @@ def _network(text: str) -> Network:
     return network
 
 
-def _ip_address(text: str) -> str:
+def ip_address(text: str) -> str:
+    """The address in its usual spelling; `Malformed` for what is none."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
@@ -244,7 +245,7 @@ Duration = Annotated[int, _from_text(_policy_duration, "30m")]
 MinuteOfDay = Annotated[int, _from_text(_minute_of_day, "09:00")]
 Zone = Annotated[zoneinfo.ZoneInfo, _from_text(_zone, "Europe/Berlin")]
 Cidr = Annotated[Network, _from_text(_network, "192.0.2.0/24")]
-IpAddress = Annotated[str, _from_text(_ip_address, "192.0.2.1")]
+IpAddress = Annotated[str, _from_text(ip_address, "192.0.2.1")]
 Moment = Annotated[datetime, _from_text(moment, "2027-01-15T09:00+01:00")]
 ReasonPattern = Annotated[re.Pattern[str], _from_text(_reason_pattern, "^INC-[0-9]+")]
 Key = Annotated[PublicKey, _from_text(PublicKey.parse_line, "ssh-ed25519 AAAA… ana@laptop")]

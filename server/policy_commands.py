@@ -10,11 +10,12 @@ import click
 from ca import names, roles
 from ca.canonical import encode
 from ca.errors import Malformed, Misconfigured
-from ca.fields import duration_text, moment, seconds
+from ca.fields import duration_text, ip_address, moment, seconds, suggestion
 from ca.oncall import Shift
 from ca.policy import Decision, Denied, Facts, Granted, Pending, eligible, evaluate
 from ca.reach import who_can
 from ca.review import warnings
+from ca.roles import Policy
 from ca.trial import Trial, outcome, told_shift, trials
 from server import config
 from server.directory import read_policies
@@ -111,8 +112,8 @@ def explain(
     """
     loaded = roles.load(read_policies(_root(dir_)))
     now = moment(at) if at else datetime.now(UTC)
-    shifts = dict(_shift(each, person) for each in on_call)
-    facts = Facts(person, address, hardware_key, now, shifts)
+    shifts = dict(_shift(each, person, loaded) for each in on_call)
+    facts = Facts(person, ip_address(address) if address else None, hardware_key, now, shifts)
     decision = evaluate(loaded, role, seconds(length) if length else None, reason, facts)
     steps = decision.steps if isinstance(decision, Pending) else ()
     could = [(step, sorted(eligible(loaded, step, facts, in_time=True))) for step in steps]
@@ -128,10 +129,13 @@ def explain(
         click.echo(f"  {step.count} of {step.group}: {', '.join(people)}")
 
 
-def _shift(text: str, person: str) -> tuple[str, Shift]:
+def _shift(text: str, person: str, loaded: Policy) -> tuple[str, Shift]:
     schedule, _, digits = text.partition("=")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 3):
         raise Malformed(f"{text[:40]!a} is not a schedule and a level", "Write it like web=1")
+    if schedule not in loaded.schedules:
+        hint = "oncall.toml has the schedules" + suggestion(schedule, loaded.schedules)
+        raise Malformed(f"unknown schedule {schedule[:40]!a}", hint)
     return schedule, told_shift(schedule, "the command line", person, int(digits) or None)
 
 

@@ -122,6 +122,8 @@ def test_an_account_that_nobody_can_get_to_is_said_so(ca: Path) -> None:
         (["explain", "ana", "dev", "--on-call", "web"], "is not a schedule and a level"),
         (["explain", "ana", "dev", "--on-call", "web=one"], "is not a schedule and a level"),
         (["explain", "ana", "dev", "--on-call", "web=²"], "is not a schedule and a level"),
+        (["explain", "ana", "dev", "--on-call", "wbe=1"], "unknown schedule 'wbe'"),
+        (["explain", "ana", "dev", "--address", "ana.example.com"], "'ana.example.com' is not an address"),
         (["who-can", "root"], "principal 'root' is not allowed"),
         (["who-can", "root@web-prod\x1b[2J"], "is not allowed"),
     ],
