@@ -275,6 +275,9 @@ def _held(person: str, role: Role, at: Moment) -> tuple[Case | None, int | None]
     """The case of a grant of the role that a request would extend, and the index of a request of theirs that waits."""
     held = None
     for index in at.tail.log.requests(person, role.name, at.tail.time - 1000 * LONGEST_CASE, most=_LOOKED_AT):
+        asked = at.tail.entry(index)
+        if role.max_extensions is None and isinstance(asked, RequestEntry) and asked.steps is None:
+            continue  # it did not wait, and nothing extends it: no need to read what became of it
         case = at.case(index)
         if case.request(index).status == "pending":
             return held, index

@@ -83,9 +83,14 @@ class Door:
             case RequestEntry() as pending:
                 return self._case(pending.index, HTTPStatus.ACCEPTED)
             case Issued() as issued:
-                case, granted = self._cases.of(issued.request.index, self._clock())
-                until = {"until": granted.until, "status": granted.status, "extensions": case.extensions}
-                return _answer(_issued(issued, rules) | until, HTTPStatus.CREATED)
+                return _answer(_issued(issued, rules) | self._grant(issued), HTTPStatus.CREATED)
+
+    def _grant(self, issued: Issued) -> dict[str, Any]:
+        request, issue = issued.request, issued.issue
+        if request.request is None and issue.statement is None:  # granted at once: the grant began with it
+            return {"until": request.time // 1000 + request.privilege.duration, "status": "granted", "extensions": 0}
+        case, granted = self._cases.of(request.index, self._clock())
+        return {"until": granted.until, "status": granted.status, "extensions": case.extensions}
 
     def answer(self, index: int, action: str) -> Response:
         """A person approves, denies, withdraws or drops a request: how it stands then."""
