@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ca import request, statement
 from ca.entry import (
@@ -46,7 +46,7 @@ from ca.statement import (
     WithdrawStatement,
 )
 
-DAY: int = 24 * 3600
+DAY: Final = 24 * 3600  # seconds
 OnCallFacts = Callable[[str], Mapping[str, Shift | str]]  # of a person, by schedule
 
 

@@ -171,11 +171,8 @@ class CertificateAuthority:
         more |= {"request": held.requests[0].entry.index} if held else {}
         if isinstance(decision, Pending):
             return [record(RequestEntry, asked, at, steps=decision.steps, expires=decision.expires, **more)]
-        return self._grant(asked, at, decision, record(RequestEntry, asked, at, **more))
-
-    def _grant(self, asked: Asked, at: Moment, granted: Granted, request: RequestEntry) -> Sequence[AnyEntry]:
-        until = at.seconds + granted.privilege.duration
-        return [request, self._issue(asked, at, request, granted.privilege, until, at.tail.index + 1)]
+        request, until = record(RequestEntry, asked, at, **more), at.seconds + decision.privilege.duration
+        return [request, self._issue(asked, at, request, decision.privilege, until, at.tail.index + 1)]
 
     def _again_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
         said = asked.wanted

@@ -10,7 +10,6 @@ from typing import Final
 from ca.errors import Malformed, SignerFailed
 from ca.wire import Reader, string, u32
 
-FAILURE: Final = 5
 SUCCESS: Final = 6
 _REQUEST_IDENTITIES, _IDENTITIES_ANSWER, _SIGN_REQUEST, _SIGN_RESPONSE = 11, 12, 13, 14
 _RSA_SHA2_512: Final = 4
