@@ -17,7 +17,7 @@ from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RequestEntry
 from ca.errors import BadSignature, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
-from ca.log import Log, Tail
+from ca.log import Log, Reading, Tail
 from ca.policy import Denied, Granted, Pending, evaluate
 from ca.request import Case
 from ca.roles import Policy, Role
@@ -317,16 +317,16 @@ def _still_held(issued: Sequence[AnyEntry], at: Moment) -> Sequence[AnyEntry]:
 
 
 def _check_genesis(log: Log, trust: Trust) -> None:
-    if (begun := begun_by(log)) != trust:
+    if (begun := begun_by(log.store)) != trust:
         raise Misconfigured(
             f"the log was begun by {begun.fingerprint}, the configuration says {trust.fingerprint}",
             "Set origin, the CA key and the log key back to those that the log was begun with",
         )
 
 
-def begun_by(log: Log) -> Trust:
+def begun_by(log: Reading) -> Trust:
     """The CA that the log's first entry names. Raises `Misconfigured` if there is none."""
-    first = next(log.store.entries(0, 1), None)
+    first = next(log.entries(0, 1), None)
     genesis = None if first is None else entry.decode(first)
     if not isinstance(genesis, GenesisEntry):
         raise Misconfigured("the log does not begin with a genesis", "Make a new CA with jit-ssh-ca init")

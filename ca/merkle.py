@@ -55,14 +55,16 @@ class Frontier:
         self.size = 0
         self._peaks: list[bytes] = []  # the complete subtrees, largest first: one for each bit set in `size`
 
-    def append(self, leaf: bytes) -> None:
-        """Adds the next leaf hash."""
-        carry = self.size
+    def append(self, node: bytes, level: int = 0) -> None:
+        """Adds the next leaf hash, or the next complete node of that level. Raises `ValueError` where none begins."""
+        carry, remainder = divmod(self.size, 1 << level)
+        if remainder:
+            raise ValueError(f"no node of level {level} begins after {self.size} leaves")
         while carry % 2:
-            leaf = node_hash(self._peaks.pop(), leaf)
+            node = node_hash(self._peaks.pop(), node)
             carry //= 2
-        self._peaks.append(leaf)
-        self.size += 1
+        self._peaks.append(node)
+        self.size += 1 << level
 
     def root(self) -> bytes:
         """The root of the leaves so far."""
@@ -128,13 +130,15 @@ def _middle(start: int, end: int) -> int:
 
 def _hash_of(start: int, end: int, read: Read) -> bytes:
     """The tree hash of these leaves; `start` is a multiple of the largest power of two in their number."""
-    return _joined([read(level, position) for level, position in _complete_nodes(start, end)])
+    return _joined([read(level, position) for level, position in complete_nodes(start, end)])
 
 
-def _complete_nodes(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The fewest complete nodes that cover these leaves, from left to right."""
+def complete_nodes(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The fewest complete nodes (level, position) that cover the leaves from `start` up to `end`, from left to right."""
     while start < end:
         level = (end - start).bit_length() - 1
+        if start:
+            level = min(level, (start & -start).bit_length() - 1)  # no node begins where a larger one lies across
         yield level, start >> level
         start += 1 << level
 

@@ -5,7 +5,7 @@ in the tree; every person's signature verifies; every certificate is exactly wha
 Which key belongs to which person is policy's business and not judged here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -94,6 +94,41 @@ def verify(
     if (left := shown.next_index()) is not None:
         raise LogDamaged(f"entry {left} is shown, but the log has {checkpoint.size} entries", _SHOW)
     return Report(checkpoint, shown.taken, reader.signatures, reader.certificates)
+
+
+def verify_part(
+    trust: Trust,
+    checkpoint: Checkpoint,
+    part: tuple[int, int],
+    entries: Iterable[bytes],
+    before: Sequence[bytes],
+    after: Sequence[bytes],
+) -> Report:
+    """Checks the `entries` from the first index of `part` up to the second, between the hashes of what surrounds them.
+
+    `before` and `after` are those of `merkle.complete_nodes`. Raises `LogDamaged`, naming the first entry that is wrong.
+    """
+    (start, end), frontier, reader = part, merkle.Frontier(), _Reader(trust)
+    _append_nodes(frontier, start, before)
+    reader.hidden = start > 0
+    for source in entries:
+        reader.check(frontier.size, source)
+        frontier.append(merkle.leaf_hash(source))
+    read = frontier.size - start
+    if frontier.size != end:
+        raise LogDamaged(f"there are {read} entries, not the {end - start} from {start} to {end}", _SHOW)
+    _append_nodes(frontier, checkpoint.size, after)
+    if frontier.root() != checkpoint.root:
+        raise LogDamaged(f"the entries from {start} to {end} do not add up to the checkpoint at {checkpoint.size}", _SHOW)
+    return Report(checkpoint, read, reader.signatures, reader.certificates)
+
+
+def _append_nodes(frontier: merkle.Frontier, end: int, hashes: Sequence[bytes]) -> None:
+    nodes = list(merkle.complete_nodes(frontier.size, end))
+    if len(nodes) != len(hashes):
+        raise LogDamaged(f"{len(nodes)} hashes cover the entries from {frontier.size} to {end}, not {len(hashes)}", _SHOW)
+    for (level, _), node in zip(nodes, hashes, strict=True):
+        frontier.append(node, level)
 
 
 def _check_remembered(remembered: Checkpoint | None, frontier: merkle.Frontier) -> None:

@@ -1,14 +1,11 @@
 """`jit-ssh-ca`: the operator's command line. Each command is a thin skin over one call."""
 
-import getpass
 import logging
 import re
-from itertools import islice
 from pathlib import Path
 
 import click
 
-from ca import verify
 from ca.errors import JitSshError, Misconfigured
 from ca.issue import begun_by
 from ca.keys import PublicKey
@@ -18,16 +15,12 @@ from server import config, directory, requestlog
 from server.app import create_app
 from server.directory import OpenedCA, open_ca, open_log
 from server.listening import Listen
+from server.log_commands import backup, log, restore
 from server.policy_commands import policy
 from server.serving import serve as serve_until_stopped
-from server.terminal import DIR, reports_errors
+from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
 
 _log = logging.getLogger("jit-ssh")
-_PASSPHRASE_FILE = click.option(
-    "--passphrase-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Read the keys' passphrase from the first line of this file instead of asking.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,12 +33,6 @@ def main() -> None:
     jit-ssh-ca policy check /etc/jit-ssh
     jit-ssh-ca serve /etc/jit-ssh
     """
-
-
-def _asker(file: Path | None) -> directory.Passphrase:
-    if file is not None:
-        return lambda _path: file.read_bytes().partition(b"\n")[0]
-    return lambda path: getpass.getpass(f"Passphrase of {path}: ").encode()
 
 
 @main.command()
@@ -91,7 +78,7 @@ def _origin_of(dir_: Path) -> str:
 
 def _new_passphrase(asked: bool, file: Path | None) -> bytes | None:
     if file is not None:
-        if passphrase := _asker(file)(file):
+        if passphrase := asker(file)(file):
             return passphrase
         raise Misconfigured(f"{file} holds no passphrase in its first line", "The keys would not be encrypted")
     if not asked:
@@ -109,7 +96,7 @@ def _show_trust(trust: Trust) -> None:
 @main.command()
 @DIR
 @click.option("--listen", help="Instead of ca.toml's: 127.0.0.1:8022, [::1]:0 or unix:/run/jit-ssh/ca.sock.")
-@_PASSPHRASE_FILE
+@PASSPHRASE_FILE
 @reports_errors
 def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     """Serve the CA in DIR until SIGTERM. SIGHUP reads the policies again, all or nothing.
@@ -117,7 +104,7 @@ def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     It refuses to start on a wrong configuration or policy, on keys that others can read, and on a log that does not verify.
     """
     requestlog.configure()
-    opened = open_ca(dir_, _asker(passphrase_file))
+    opened = open_ca(dir_, asker(passphrase_file))
     settings = config.listening(opened.config, listen)
     try:
         serve_until_stopped(
@@ -147,34 +134,14 @@ def _reload(opened: OpenedCA) -> None:
 
 @main.command()
 @DIR
-@_PASSPHRASE_FILE
+@PASSPHRASE_FILE
 @reports_errors
 def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     """Show the CA's public keys and the fingerprint that `jit-ssh setup` asks people to compare."""
-    log = open_log(dir_, _asker(passphrase_file))
-    log.check()
-    _show_trust(begun_by(log))
+    opened = open_log(dir_, asker(passphrase_file))
+    opened.check()
+    _show_trust(begun_by(opened.store))
 
 
-main.add_command(policy)
-
-
-@main.group()
-def log() -> None:
-    """Check the log of a CA on its own machine."""
-
-
-@log.command("verify")
-@DIR
-@_PASSPHRASE_FILE
-@reports_errors
-def verify_(dir_: Path, passphrase_file: Path | None) -> None:
-    """Check every entry of the log in DIR: hashes, tree, checkpoint, signatures, certificates. Exit code 0: all hold."""
-    log = open_log(dir_, _asker(passphrase_file))
-    checkpoint = log.check()
-    if checkpoint is None:
-        raise Misconfigured(f"the log in {dir_} is empty")
-    leaves = islice(log.store.nodes(0), checkpoint.size)  # a running server adds more meanwhile
-    entries = enumerate(log.store.entries(0, checkpoint.size))
-    report = verify.verify(begun_by(log), checkpoint, leaves, entries)
-    click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")
+for command in (policy, log, backup, restore):
+    main.add_command(command)

@@ -1,5 +1,6 @@
 """What the operator's commands share: the DIR they work on, and how an error of ours is told."""
 
+import getpass
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -13,6 +14,11 @@ from ca.errors import JitSshError, Misconfigured
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 DIR: Final = click.argument("dir_", metavar="DIR", type=click.Path(path_type=Path))
+PASSPHRASE_FILE: Final = click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the keys' passphrase from the first line of this file instead of asking.",
+)
 
 
 def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -26,6 +32,13 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
             _fail(error)
 
     return wrapped
+
+
+def asker(file: Path | None) -> Callable[[Path], bytes]:
+    """What gives the passphrase of a key: the first line of `file`, or whoever sits at the terminal."""
+    if file is not None:
+        return lambda _path: file.read_bytes().partition(b"\n")[0]
+    return lambda path: getpass.getpass(f"Passphrase of {path}: ").encode()
 
 
 def _fail(error: JitSshError) -> NoReturn:

@@ -27,6 +27,7 @@ from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
 from ca.entry import DecidedEntry, Entry, Finding, Privilege, SaidEntry, Step, Way
 from ca.errors import BadSignature, JitSshError, Malformed, Unsigned
+from ca.extract import Extract
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
 from ca.statement import ReadStatement, Statement
@@ -72,8 +73,9 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Step": ((Step,), None),
     "Privilege": ((Privilege,), None),
     "Trust": ((Trust,), None),
+    "Extract proof": ((Extract,), None),
 }
-TAGS: Final = {"Every statement": "action", "Every entry": "kind", "Trust": "trust"}
+TAGS: Final = {"Every statement": "action", "Every entry": "kind", "Trust": "trust", "Extract proof": "extract"}
 BASE64: Final = {"signature", "possession", "tbs"}
 OTHERS: Final = {  # lists that are compared with bytes, answers or the database below
     "Request body", "Case", "SSHSIG", "Signed bytes", "Certificate blob", "KRL", "Problem", "Problem of a refused request",
@@ -165,7 +167,7 @@ def test_every_kind_of_statement_and_entry_has_its_list_and_no_other_kind_has_on
     for headings, kinds in (("Entry|Entries", entry.KINDS), ("Statement|Statements", get_args(statement.AnyStatement))):
         titles = [part for part in PARTS if re.fullmatch(rf"({headings}) `.*", part)]
         assert sorted(re.findall("`(.*?)`", " ".join(titles))) == sorted(kind.TAG[1] for kind in kinds)
-    tags = {kind.TAG[0] for kind in (*entry.KINDS, *get_args(statement.AnyStatement), trust.Trust)}
+    tags = {kind.TAG[0] for kind in (*entry.KINDS, *get_args(statement.AnyStatement), trust.Trust, Extract)}
     assert tags == set(TAGS.values())
     for part, kind in (("Every entry", entry.AnyEntry), ("Every statement", statement.AnyStatement)):
         (line,) = re.findall(rf"^\*\*`{TAGS[part]}`\*\*: (.*?)\.$", PARTS[part], re.MULTILINE | re.DOTALL)

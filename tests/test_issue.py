@@ -308,7 +308,7 @@ def test_a_log_is_continued_by_those_who_began_it_only(world: World, tmp_path: P
         with pytest.raises(Misconfigured, match=r"the log was begun by SHA256:.{43}, the configuration says SHA256:") as refused:
             opened(world, **differs)
         assert "Set origin, the CA key and the log key back" in refused.value.hint
-    assert opened(world).trust == world.ca.trust == issue.begun_by(world.ca.log)
+    assert opened(world).trust == world.ca.trust == issue.begun_by(world.store)
     assert world.kinds() == ["genesis", "policy"]
 
 

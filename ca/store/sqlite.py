@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sqlite_utils import Database, Migrations
 
@@ -362,6 +362,33 @@ class SqliteStore:
         os.close(self._memory)
         if hasattr(self._threads, "session"):
             self._reader.db.close()
+
+
+class SqliteCopy(_Session):
+    """A database that nobody writes to, such as a backup: for reading, and nothing of it is changed, not even its schema."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `Misconfigured` when it is not there or is no database."""
+        beside = path.with_name(path.name + "-wal")
+        how = "mode=ro" if beside.exists() else "immutable=1"  # without a log of its own it may lie where nothing can be written
+        try:
+            connection = sqlite3.connect(f"{path.resolve(strict=True).as_uri()}?{how}", uri=True, isolation_level=None)
+            super().__init__(Database(connection, execute_plugins=False))
+            self.db.execute("SELECT count(*) FROM entries LIMIT 0")
+        except (OSError, sqlite3.Error) as error:
+            raise Misconfigured(f"{path} cannot be read as a log's database: {error}", "Give a copy of jit-ssh.db") from error
+
+    def remembered(self) -> str | None:
+        """Nothing: what a copy is compared with is the caller's business."""
+        return None
+
+    def writing(self) -> NoReturn:
+        """Raises `LogUnwritable`."""
+        raise LogUnwritable("a copy of a log is not written to")
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.db.close()
 
 
 def _name(error: sqlite3.Error) -> str:

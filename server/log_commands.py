@@ -1,0 +1,139 @@
+"""What an operator does with the log itself: `jit-ssh-ca log verify|export`, `backup` and `restore`."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from ca import fields, verify
+from ca.errors import LogDamaged, Malformed, Misconfigured
+from ca.issue import begun_by
+from ca.trust import Trust
+from ca.verify import Report
+from server import copies, exports
+from server.directory import open_log
+from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
+
+
+@click.group()
+def log() -> None:
+    """Check and export the log of a CA."""
+
+
+@log.command("verify")
+@click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--fingerprint", help="Of a file: the CA whose log it has to be, as jit-ssh-ca fingerprint shows it.")
+@PASSPHRASE_FILE
+@reports_errors
+def verify_(path: Path, fingerprint: str | None, passphrase_file: Path | None) -> None:
+    """Check every entry of the log in DIR: hashes, tree, checkpoint, signatures, certificates. Exit code 0: all hold.
+
+    Instead of a CA's directory, DIR may be a file: a copy of its database, or what jit-ssh-ca log export wrote. It is checked
+    without the CA; give --fingerprint, or compare the one that is printed.
+
+    Example: jit-ssh-ca log verify audit.db --fingerprint SHA256:EK3MV5UNA48FmTm6qUyX//97MjPeFOwrIjYmyJUO9ZQ
+    """
+    if path.is_dir():
+        trust, report = _verify_directory(path, passphrase_file)
+    else:
+        trust, report = _verify_file(path)
+    if fingerprint is not None and fingerprint != trust.fingerprint:
+        raise LogDamaged(f"it is the log of the CA {trust.fingerprint}, not of {fingerprint}", "Trust nothing in it")
+    click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")
+    if fingerprint is None and not path.is_dir():
+        click.echo(f"for the CA {trust.origin} with the fingerprint {trust.fingerprint}: is it yours?")
+
+
+def _verify_directory(directory: Path, passphrase_file: Path | None) -> tuple[Trust, Report]:
+    opened = open_log(directory, asker(passphrase_file))
+    checkpoint = opened.check()
+    if checkpoint is None:
+        raise Misconfigured(f"the log in {directory} is empty")
+    leaves = islice(opened.store.nodes(0), checkpoint.size)  # a running server adds more meanwhile
+    entries = enumerate(opened.store.entries(0, checkpoint.size))
+    trust = begun_by(opened.store)
+    return trust, verify.verify(trust, checkpoint, leaves, entries)
+
+
+def _verify_file(path: Path) -> tuple[Trust, Report]:
+    if exports.is_export(path):
+        proof, report = exports.verify_file(path)
+        return proof.ca, report
+    return copies.check_copy(path)
+
+
+@log.command()
+@DIR
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--since", metavar="TIME", help="Only entries from then on: 90d (ago), 2026-03-01 or 2026-03-01T14:30+01:00.")
+@click.option("--until", metavar="TIME", help="Only entries before then.")
+@PASSPHRASE_FILE
+@reports_errors
+def export(dir_: Path, out: Path, since: str | None, until: str | None, passphrase_file: Path | None) -> None:
+    """Write the log of the CA in DIR to OUT, for an auditor or another program. OUT's ending chooses the form.
+
+    \b
+    .db     an SQLite database: a table of entries with columns, full-text search, and the
+            views requests, issuances, approvals, denials and revocations
+    .jsonl  the entries' own bytes, one a line, after a line that proves them
+    .csv    a table for a spreadsheet; it cannot be verified
+
+    Every entry is checked first. The first two can be checked again, without the CA: jit-ssh-ca log verify OUT.
+
+    Example: jit-ssh-ca log export /etc/jit-ssh audit-2026.db --since 2026-01-01 --until 2027-01-01
+    """
+    opened = open_log(dir_, asker(passphrase_file))
+    now = datetime.now(UTC)
+    first, last = (None if text is None else _milliseconds(text, now) for text in (since, until))
+    proof, report = exports.export(opened.store, begun_by(opened.store), out, first, last)
+    click.echo(f"{report.entries} entries, from {proof.start} on, of {report.checkpoint.size}: {out}")
+
+
+def _milliseconds(text: str, now: datetime) -> int:
+    """Unix milliseconds of a date or moment (UTC unless it says otherwise), or of a duration before `now`."""
+    try:
+        return int((now - timedelta(seconds=fields.seconds(text))).timestamp() * 1000)
+    except Malformed:
+        pass
+    try:
+        read = datetime.fromisoformat(text)
+        return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        hint = "Write 90d for ninety days ago, 2026-03-01, or 2026-03-01T14:30Z"
+        raise Malformed(f"{text[:80]!a} is not a time", hint) from error
+
+
+@click.command()
+@DIR
+@click.argument("to", type=click.Path(path_type=Path))
+@reports_errors
+def backup(dir_: Path, to: Path) -> None:
+    """Copy the CA in DIR to the new directory TO, and verify the copy. The server need not stop.
+
+    TO holds the log, ca.toml and the policies; not the keys, which are to be kept apart, once.
+
+    Example: jit-ssh-ca backup /etc/jit-ssh /backup/jit-ssh-$(date +%F)
+    """
+    report = copies.backup(dir_, to)
+    click.echo(f"{to}: {report.entries} entries, all verify")
+    click.echo(f"  checkpoint  {report.checkpoint.size} entries below {report.checkpoint.root.hex()}")
+    click.echo("The keys are not in it.")
+
+
+@click.command()
+@DIR
+@click.argument("backed_up", metavar="FROM", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@reports_errors
+def restore(dir_: Path, backed_up: Path) -> None:
+    """Put the log of the backup FROM in the place of the one in DIR. Stop the server first.
+
+    The backup is verified before anything is changed, and refused when more was signed in DIR than it holds. The database
+    that was there is kept under another name.
+
+    Example: jit-ssh-ca restore /etc/jit-ssh /backup/jit-ssh-2026-03-01
+    """
+    report, kept = copies.restore(dir_, backed_up)
+    click.echo(f"{dir_}: {report.entries} entries, all verify")
+    if kept is not None:
+        click.echo(f"The database that was there is {kept}")

@@ -1,0 +1,220 @@
+"""Exports: what an auditor gets says what the log says, opens in other programs, and shows every change to it."""
+
+import csv
+import io
+import json
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from ca.errors import JitSshError, LogDamaged, Malformed, Misconfigured
+from ca.extract import Extract
+from server import exports
+from tests.world import World
+
+FORMULA: Final = '=HYPERLINK("http://evil.example","INC-1")'
+
+
+@pytest.fixture
+def lived(world: World) -> World:
+    """A log in which everything happened, with some time between the steps."""
+    steps: list[Callable[[], Any]] = [
+        lambda: world.ask("ana"),
+        lambda: world.ask("bo", role="db-admin", reason="disk full on the primary"),
+        lambda: world.answer("cy", "approve", 4),
+        lambda: world.ask("bo", role="web-admin"),
+        lambda: world.ask("di", role="db-admin", reason=FORMULA),
+        lambda: world.answer("cy", "deny", 7, reason="not today"),
+        lambda: world.give_back("ana", "drop", 2),
+        lambda: world.act("eve", "lock", "/v1/locks", person="bo", reason="laptop lost"),
+    ]
+    for step in steps:
+        assert step().status_code in (200, 201, 202, 403)
+        world.now += 60
+    return world
+
+
+def export(world: World, name: str, since: float | None = None, until: float | None = None) -> Path:
+    out = world.directory / name
+    first, last = (None if time is None else int(time * 1000) for time in (since, until))
+    exports.export(world.store, world.ca.trust, out, first, last)
+    return out
+
+
+def rows(path: Path, query: str) -> list[dict[str, Any]]:
+    """By another program: the database needs nothing of ours."""
+    done = subprocess.run(["sqlite3", "-json", path, query], check=True, capture_output=True, text=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return found
+
+
+@pytest.mark.parametrize("name", ["out.db", "out.jsonl"])
+def test_an_export_verifies_by_itself(lived: World, name: str) -> None:
+    out = export(lived, name)
+    proof, report = exports.verify_file(out)
+    assert proof.ca == lived.ca.trust
+    assert (proof.start, proof.end, report.entries) == (0, lived.store.size(), lived.store.size())
+    assert report.signatures == lived.check().signatures
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["out.db", "out.jsonl"])
+def test_every_part_of_a_log_verifies_by_itself(lived: World, name: str) -> None:
+    size, begun = lived.store.size(), lived.now - 8 * 60
+    for first, last in ((0, 3), (2, 2), (1, 8), (4, 5), (7, 9), (8, 20)):
+        out = export(lived, f"{first}-{last}-{name}", begun + 60 * first, begun + 60 * last)
+        proof, report = exports.verify_file(out)
+        assert report.entries == proof.end - proof.start
+        times = [one.time // 1000 for one in lived.entries()[proof.start : proof.end]]
+        assert all(begun + 60 * first <= time < begun + 60 * last for time in times)
+        assert report.checkpoint.size == size
+
+
+def test_the_lines_are_the_entries_own_bytes(lived: World) -> None:
+    first, *lines = export(lived, "out.jsonl").read_bytes().splitlines()
+    assert lines == list(lived.store.entries(0, lived.store.size()))
+    assert Extract.parse(first).encode() == first
+
+
+def test_the_views_say_who_got_what_and_why(lived: World) -> None:
+    out = export(lived, "out.db")
+    [first, *_] = rows(out, "SELECT * FROM requests")
+    shown = [first[name] for name in ("person", "role", "reason", "granted_at_once")]
+    assert shown == ["ana", "web-admin", "INC-12 disk full", 1]
+    issued = rows(out, "SELECT person, role, principals, reason, serial, valid_before FROM issuances")
+    assert [one["person"] for one in issued] == ["ana"]
+    assert issued[0]["principals"] == "root@web"
+    [yes] = rows(out, "SELECT approver, person, role, granted FROM approvals")
+    assert yes == {"approver": "cy", "person": "bo", "role": "db-admin", "granted": 1}
+    denied = rows(out, "SELECT kind, actor, message, reason FROM denials ORDER BY kind DESC")
+    assert [(one["kind"], one["actor"]) for one in denied] == [("refuse", "bo"), ("deny", "cy")]
+    assert denied[1]["reason"] == "not today"
+    ended = rows(out, 'SELECT kind, actor, person, reason FROM revocations ORDER BY "index"')
+    assert [(one["kind"], one["actor"], one["person"]) for one in ended] == [("drop", "ana", "ana"), ("lock", "eve", "bo")]
+
+
+def test_reasons_can_be_searched(lived: World) -> None:
+    found = rows(export(lived, "out.db"), "SELECT rowid, reason FROM entries_fts WHERE entries_fts MATCH 'primary'")
+    assert [one["reason"] for one in found] == ["disk full on the primary"]
+
+
+def test_a_spreadsheet_gets_no_formula(lived: World) -> None:
+    table = list(csv.DictReader(io.StringIO(export(lived, "out.csv").read_text())))
+    assert len(table) == lived.store.size()
+    assert [one["reason"] for one in table if "HYPERLINK" in one["reason"]] == ["'" + FORMULA]
+    assert not any(str(value).startswith(("=", "+", "-", "@")) for one in table for value in one.values())
+
+
+def test_no_file_is_overwritten_and_none_is_left_half_done(lived: World) -> None:
+    out = export(lived, "out.db")
+    before = out.read_bytes()
+    with pytest.raises(Misconfigured, match="is there already"):
+        export(lived, "out.db")
+    assert out.read_bytes() == before
+    with pytest.raises(Misconfigured, match="ends in none of"):
+        export(lived, "out.xlsx")
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        export(lived, "nowhere/out.db")
+    assert not [path for path in lived.directory.iterdir() if path.name.startswith(".out")]
+
+
+def test_a_damaged_log_is_not_exported(lived: World) -> None:
+    with closing(sqlite3.connect(lived.directory / "log.db", isolation_level=None)) as database:
+        database.execute("DROP TRIGGER entries_update")
+        database.execute("UPDATE entries SET entry = replace(entry, 'not today', 'not todaY') WHERE kind = 'deny'")
+    for name in ("out.db", "out.jsonl", "out.csv"):
+        with pytest.raises(LogDamaged):
+            export(lived, name)
+        assert not (lived.directory / name).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE entries SET reason = 'INC-13' WHERE \"index\" = 2",
+        "UPDATE entries SET time = '2027-01-15T08:00:00.001Z' WHERE \"index\" = 2",
+        "UPDATE entries SET serial = 4 WHERE kind = 'issue'",
+        "UPDATE entries SET entry = replace(entry, 'INC-12', 'INC-13')",
+        "DELETE FROM entries WHERE \"index\" = 3",
+        "DELETE FROM entries WHERE \"index\" = (SELECT max(\"index\") FROM entries)",
+        "DELETE FROM entries",
+        "DELETE FROM proof",
+        "INSERT INTO proof SELECT * FROM proof",
+        "UPDATE proof SET extract = replace(extract, '\"start\":0', '\"start\":1')",
+        "UPDATE proof SET extract = replace(extract, 'ca.example.com', 'ca.example.org')",
+        "DROP VIEW issuances",
+        "CREATE VIEW more AS SELECT 1",
+        "CREATE TRIGGER t AFTER INSERT ON entries BEGIN SELECT 1; END",
+    ],
+)
+def test_every_change_to_an_exported_database_is_seen(lived: World, change: str) -> None:
+    out = export(lived, "out.db")
+    with closing(sqlite3.connect(out, isolation_level=None)) as database:
+        database.execute(change)
+    with pytest.raises(JitSshError):
+        exports.verify_file(out)
+
+
+def test_a_view_that_shows_something_else_is_seen(lived: World) -> None:
+    out = export(lived, "out.db")
+    with closing(sqlite3.connect(out, isolation_level=None)) as database:
+        [[told]] = database.execute("SELECT sql FROM sqlite_master WHERE name = 'denials'").fetchall()
+        database.execute("DROP VIEW denials")
+        database.execute(told.replace("'refuse', 'deny'", "'refuse'"))
+    with pytest.raises(Malformed, match="not the tables and views"):
+        exports.verify_file(out)
+
+
+def test_every_change_to_exported_lines_is_seen(lived: World) -> None:
+    out = export(lived, "out.jsonl", lived.now - 6 * 60)
+    lines = out.read_bytes().splitlines(keepends=True)
+    proof = json.loads(lines[0])
+    changed = [
+        lines[:-1],
+        [*lines, lines[-1]],
+        [lines[0], *lines[2:]],
+        [lines[0], lines[2], lines[1], *lines[3:]],
+        [*lines[:-1], lines[-1].rstrip(b"\n")],
+        [*lines[:-1], lines[-1].replace(b'"time":18', b'"time":19')],
+        [lines[0], b"{}\n", *lines[2:]],
+        [],
+        *([spelled(proof | {member: value}), *lines[1:]] for member, value in wrong(proof)),
+    ]
+    for each in changed:
+        out.write_bytes(b"".join(each))
+        with pytest.raises(JitSshError):
+            exports.verify_file(out)
+
+
+def wrong(proof: dict[str, Any]) -> list[tuple[str, Any]]:
+    before = proof["before"]
+    return [
+        ("before", before[:-1]),
+        ("before", [*before, before[0]]),
+        ("before", before[::-1]),
+        ("before", [before[0].upper(), *before[1:]]),
+        ("before", [before[0][:-2], *before[1:]]),
+        ("after", ["00" * 32]),
+        ("start", proof["start"] - 1),
+        ("start", -1),
+        ("end", proof["end"] - 1),
+        ("end", 2**62),
+        ("checkpoint", proof["checkpoint"].replace("ca.example.com", "ca.example.org")),
+    ]
+
+
+def spelled(proof: dict[str, Any]) -> bytes:
+    return json.dumps(proof, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def test_what_is_no_export_is_said_so(tmp_path: Path) -> None:
+    for content in (b"", b"{}\n", b"\0" * 100_000, b"SQLite format 3\0" + b"x" * 5000, b"x" * 200_000):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with pytest.raises(JitSshError):
+            exports.verify_file(path)
