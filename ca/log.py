@@ -141,13 +141,20 @@ class Log:
         self._clock = clock
         self._queue: deque[_Waiting] = deque()
         self._grown = Condition()
+        self.released = False
         self._turn = Lock()  # held by whoever commits for all in the queue, and owns:
         self._newest: tuple[str, Checkpoint] | None = None  # the newest note that was seen, and what it says
 
     def wait(self, size: int, seconds: float) -> None:
-        """Returns when the log has more than `size` entries by an append here, or after so many seconds."""
+        """Returns when the log has more than `size` entries by an append here, after so many seconds, or on `release`."""
         with self._grown:
-            self._grown.wait_for(lambda: self.store.size() > size, seconds)
+            self._grown.wait_for(lambda: self.released or self.store.size() > size, seconds)
+
+    def release(self) -> None:
+        """Lets go whoever waits, and nobody waits any more: the program is about to stop."""
+        with self._grown:
+            self.released = True
+            self._grown.notify_all()
 
     def append(self, make: Make) -> Sequence[AnyEntry]:
         """Appends the entries that `make` returns for the tail of the log; durable and under a checkpoint on return.

@@ -89,9 +89,10 @@ class Client:
         self._sign = sign
         self._patience = patience  # seconds
 
-    def read(self, path: str, largest: int = _LARGEST) -> bytes:
-        """The answer to a signed read of at most `largest` bytes; `path` with its query."""
-        return exchange(self._address, "GET", path, self._authorized(path), largest=largest, patience=self._patience)
+    def read(self, path: str, largest: int = _LARGEST, wait: int = 0) -> bytes:
+        """The answer to a signed read of `path` with its query: at most `largest` bytes, `wait` seconds later than usual."""
+        headers = self._authorized(path)
+        return exchange(self._address, "GET", path, headers, largest=largest, patience=self._patience + wait)
 
     def follow(self, path: str, wait: int) -> Iterator[bytes]:
         """The answers to the same read, one after the other; the CA takes up to `wait` seconds for each.

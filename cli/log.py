@@ -2,6 +2,8 @@
 
 import shlex
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,7 @@ from ca.entry import AnyEntry, IssueEntry, SaidEntry
 from ca.errors import NotFound
 from ca.names import PERSON, require
 from ca.sshsig import NAMESPACE
-from cli import entries, entry_text, files, output
+from cli import entries, entry_text, files, listing, output
 from cli.machine import Machine
 from cli.verify import verify
 
@@ -24,6 +26,7 @@ _KINDS: Final = tuple(kind.TAG[1] for kind in entry.KINDS)
 @click.group(
     invoke_without_command=True,
     epilog="Examples:\n\n\b\n  jit-ssh log\n  jit-ssh log --person ana --kind issue --since 24h\n"
+    "  jit-ssh log --search 'disk full' --csv > found.csv\n  jit-ssh log --follow\n"
     "  jit-ssh log show 17\n  jit-ssh log verify",
 )
 @click.option("--person", "actor", help="Only entries that this person caused.")
@@ -32,28 +35,49 @@ _KINDS: Final = tuple(kind.TAG[1] for kind in entry.KINDS)
 @click.option("--since", metavar="TIME", help="Only entries from then on: 2h (ago), 2026-03-01 or '2026-03-01 14:30'.")
 @click.option("--until", metavar="TIME", help="Only entries before then.")
 @click.option("--serial", type=click.IntRange(0), metavar="N", help="Only the entry that issued the certificate of this serial.")
+@click.option("--search", "text", metavar="WORDS", help="Only entries with all these words; prim* for all that begin so.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="At most so many, the newest.")
-@click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
+@click.option("--follow", is_flag=True, help="Then go on with those to come, until Ctrl-C.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table for a spreadsheet.")
+@click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON; with --follow, one a line.")
 @click.pass_context
 def log(
-    ctx: click.Context, /, since: str | None, until: str | None, limit: int, as_json: bool, **wanted: str | int | None
+    ctx: click.Context,
+    /,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    follow: bool,
+    as_csv: bool,
+    as_json: bool,
+    **wanted: str | int | None,
 ) -> None:
     """List, show and verify entries of the log.
 
-    Without a command: the newest entries, your own or, if you are an auditor, everybody's.
+    Without a command: the newest entries, your own or, if you are an auditor, everybody's. --search looks for words in reasons,
+    refusals, people, roles, principals and addresses.
     """
     if ctx.invoked_subcommand is not None:
         return
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json are two forms: choose one")
+    if follow and (until or wanted["text"] or wanted["serial"]):
+        raise click.UsageError("--follow goes with --person, --role, --kind, --since and --limit")
     now = int(time.time())
     moments = {"since": since, "until": until}
     query: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     query |= {name: output.parse_moment(text, now) * 1000 for name, text in moments.items() if text is not None}
-    found = list(entries.newest(Machine.here().client, query, limit))
+    form: Callable[[], listing.Form] = listing.Table if as_csv else listing.Lines if as_json and follow else listing.Columns
+    client = Machine.here().client
+    if follow:
+        with suppress(KeyboardInterrupt):  # that is how it ends
+            listing.follow(client, query, limit, form())
+        return
+    found = list(entries.newest(client, query, limit))
     if as_json:
         output.result_json([parse_object(source, "the entry") for source in found])
     elif found:
-        rows = [entry_text.row(entry.decode(source)) for source in found]
-        output.table([("ENTRY", "TIME", "WHO", "KIND", "WHAT"), *rows])
+        form().show(found)
     else:
         output.talk("There is no such entry, or it is not yours to read")
 

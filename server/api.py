@@ -23,11 +23,12 @@ from ca.tiles import Tile
 from server import identity, problems
 from server.cases import Cases
 from server.identity import Identified
+from server.search import Search
 
 MOST_ENTRIES: Final = 1000  # of the log in one answer
 _USUAL_ENTRIES: Final = 100
 LONGEST_WAIT: Final = 25  # seconds that one answer waits for a request to change
-_FILTERS: Final = ("actor", "role", "kind", "since", "until", "serial", "start", "before", "limit")
+_FILTERS: Final = ("actor", "role", "kind", "since", "until", "serial", "start", "before", "text", "wait", "limit")
 
 
 class Door:
@@ -41,6 +42,7 @@ class Door:
         self._store = store
         self._clock = clock
         self._cases = Cases(ca, store)
+        self._search = Search(store.path.with_name(store.path.name + ".search"), store)
         self._may_wait = BoundedSemaphore(waiting)
         self._krl = (-1, -1), b""  # the size and minute of the newest list, and the list: it is open to everybody
 
@@ -144,7 +146,7 @@ class Door:
         if not self._may_wait.acquire(blocking=False):
             return
         try:
-            while (left := end - time.monotonic()) > 0:
+            while (left := end - time.monotonic()) > 0 and not self._ca.log.released:
                 size = self._store.size()
                 if self._cases.of(index, self._clock())[1].status != seen:
                     return
@@ -184,9 +186,23 @@ class Door:
             if wanted.actor not in (None, who.person):
                 raise Forbidden("only auditors read other people's entries", "guardrails.toml names the auditors' groups")
             wanted = replace(wanted, visible_to=who.person)
+        size, searched = self._grown(wanted.start), {}
+        if (text := request.args.get("text")) is not None:
+            among, reached = self._search.find(text)
+            wanted, searched = replace(wanted, among=tuple(among)), {"searched": reached}
         most = min(_number("limit") or _USUAL_ENTRIES, MOST_ENTRIES)
         found = [encoded.decode() for encoded in self._store.select(wanted, most + 1)]
-        return _answer({"size": self._store.size(), "entries": found[:most], "more": len(found) > most})
+        return _answer({"size": size, "entries": found[:most], "more": len(found) > most} | searched)
+
+    def _grown(self, start: int | None) -> int:
+        """The log's size, after waiting, when the reader wants to, for more than `start` entries."""
+        seconds = min(_number("wait") or 0, LONGEST_WAIT)
+        if start is not None and seconds and self._may_wait.acquire(blocking=False):
+            try:
+                self._ca.log.wait(start, seconds)
+            finally:
+                self._may_wait.release()
+        return self._store.size()
 
     def description(self) -> Response:
         """Whom to trust: what `jit-ssh setup` shows and pins."""

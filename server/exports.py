@@ -5,14 +5,12 @@ A table for a spreadsheet cannot be verified. A file appears whole or not at all
 """
 
 import csv
-import json
 import os
 import sqlite3
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,32 +18,13 @@ from sqlite_utils import Database
 
 from ca import entry
 from ca.checkpoint import open_checkpoint
-from ca.entry import AnyEntry, IssueEntry, SaidEntry
 from ca.errors import LogDamaged, Malformed, Misconfigured
 from ca.extract import Extract, extract, verify
 from ca.log import Reading
+from ca.table import COLUMNS, inert, row
 from ca.trust import Trust
 from ca.verify import Report
 
-_TABLE: Final[dict[str, type]] = {
-    "index": int,
-    "time": str,
-    "kind": str,
-    "actor": str,
-    "person": str,
-    "role": str,
-    "request": int,
-    "reason": str,
-    "message": str,
-    "address": str,
-    "duration": int,
-    "principals": str,
-    "serial": int,
-    "key": str,
-    "key_id": str,
-    "valid_after": str,
-    "valid_before": str,
-}
 _SEARCHED: Final = ("actor", "person", "role", "reason", "message", "principals")
 _VIEWS: Final = {
     "requests": """SELECT "index", time, actor AS person, role, reason, duration, principals, address, request AS extends,
@@ -66,7 +45,6 @@ _PAGE: Final = 10_000  # rows in one transaction
 _SQLITE: Final = b"SQLite format 3\0"
 _LONGEST_LINE: Final = entry.LARGEST + 1  # bytes, with the newline
 _GIVE: Final = "Give a file that jit-ssh-ca log export wrote"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(store: Reading, trust: Trust, out: Path, since: int | None, until: int | None) -> tuple[Extract, Report]:
@@ -191,7 +169,7 @@ def _tables(connection: sqlite3.Connection) -> Database:
     """A new database's tables, indexes and views."""
     db = Database(connection, execute_plugins=False)
     db.table("proof").create({"extract": str}, strict=True)
-    entries = db.table("entries").create(_TABLE | {"entry": str}, pk="index", not_null=("time", "kind", "entry"), strict=True)
+    entries = db.table("entries").create(COLUMNS | {"entry": str}, pk="index", not_null=("time", "kind", "entry"), strict=True)
     for column in ("time", "kind", "actor", "person", "role", "request"):
         entries.create_index([column])
     entries.enable_fts(_SEARCHED)
@@ -208,47 +186,9 @@ def _write_lines(path: Path, proof: Extract, entries: Iterable[bytes]) -> None:
 
 def _write_table(path: Path, _proof: Extract, entries: Iterable[bytes]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _TABLE)
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows({name: _inert(value) for name, value in row(entry.decode(each)).items()} for each in entries)
+        writer.writerows({name: inert(value) for name, value in row(entry.decode(each)).items()} for each in entries)
 
 
 _WRITERS: Final = {".db": _write_database, ".jsonl": _write_lines, ".csv": _write_table}
-
-
-def _inert(value: object) -> object:
-    """Whoever asks writes the reason: a spreadsheet must not take it for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-# --------------------------------------------------------------------- the rows
-
-
-def row(found: AnyEntry) -> dict[str, object]:
-    """What the columns say of an entry; all of it is in the entry."""
-    own = {name: getattr(found, name, None) for name in ("actor", "person", "role", "request", "message", "address", "serial")}
-    said = json.loads(found.statement) if isinstance(found, SaidEntry) else {}
-    privilege = getattr(found, "privilege", None)
-    return (
-        dict.fromkeys(_TABLE)
-        | own
-        | {"index": found.index, "time": _iso(found.time / 1000), "kind": found.TAG[1], "reason": said.get("reason")}
-        | ({"duration": privilege.duration, "principals": " ".join(privilege.principals)} if privilege else {})
-        | (_certified(found) if isinstance(found, IssueEntry) else {})
-    )
-
-
-def _certified(found: IssueEntry) -> dict[str, object]:
-    certificate = found.certificate
-    return {
-        "principals": " ".join(certificate.principals),
-        "serial": certificate.serial,
-        "key": certificate.key.fingerprint,
-        "key_id": certificate.key_id,
-        "valid_after": _iso(certificate.valid_after),
-        "valid_before": _iso(certificate.valid_before),
-    }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

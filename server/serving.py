@@ -39,10 +39,12 @@ def serve(
     threads: int,
     on_hangup: Callable[[], None],
     on_ready: Callable[[str], None],
+    on_stop: Callable[[], None],
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, from the main thread; `tls` names the PEM files of the chain and of its key.
 
-    `on_ready` gets the URL, with the real port, when connections are accepted. SIGHUP calls `on_hangup` in a thread of
+    `on_ready` gets the URL, with the real port, when connections are accepted. `on_stop` is called, on the event loop, when
+    the stop begins: it lets go requests that wait for something. SIGHUP calls `on_hangup` in a thread of
     its own, one call at a time, and then reads the TLS files again. A stop refuses new connections and gives the
     requests in flight STOP_SECONDS; a thread that is stuck for longer does not keep the program alive.
 
@@ -62,7 +64,7 @@ def serve(
         def ready() -> None:
             on_ready(listen.url(listener, encrypted=context is not None))
 
-        server = _Server(Gateway(app, threads), listener, context, renew, ready)
+        server = _Server(Gateway(app, threads), listener, context, renew, ready, on_stop)
         asyncio.run(server.serve())
 
 
@@ -81,6 +83,7 @@ class _Server(uvicorn.Server):
         context: ssl.SSLContext | None,
         on_hangup: Callable[[], None],
         on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
     ) -> None:
         config = uvicorn.Config(
             gateway,
@@ -102,6 +105,7 @@ class _Server(uvicorn.Server):
         self._context = context
         self._on_hangup = on_hangup
         self._on_ready = on_ready
+        self._on_stop = on_stop
         self._hangups = Threads(1, "hangup")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -126,9 +130,13 @@ class _Server(uvicorn.Server):
         """Instead of uvicorn's, which kills the program by the same signal once the server has stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         yield
+
+    def _stop(self, number: int) -> None:
+        self._on_stop()
+        self.handle_exit(number, None)
 
     def _hang_up(self) -> None:
         self._hangups.run(self._on_hangup).add_done_callback(_report)

@@ -75,6 +75,7 @@ def main() -> None:
         threads=options.get("threads", 2),
         on_hangup=on_hangup,
         on_ready=lambda url: say(f"ready {url}"),
+        on_stop=lambda: say("stopping"),
     )
     say("stopped")
 

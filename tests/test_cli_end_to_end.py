@@ -1,8 +1,11 @@
 """`jit-ssh` as a program of its own, against a CA served by `jit-ssh-ca`, with the real ssh, ssh-agent, ssh-keygen and sshd."""
 
+import csv
+import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -340,6 +343,32 @@ def test_the_log_is_filtered(ana: Home) -> None:
     assert ana.json("log", "--until", "2020-01-01") == []
     assert len(ana.json("log", "--since", "1h", "--limit", "1")) == 1
     assert "There is no such entry" in ana.run("log", "--since", "0h1s", "--person", "bo").stderr
+
+
+def test_the_log_is_searched_and_printed_for_a_spreadsheet(ana: Home) -> None:
+    assert ana.run("login", "db", "--reason", "INC-77 =flood in the basement").returncode == 0
+    [found] = ana.json("log", "--search", "basement flood*", "--limit", "1")
+    assert found["kind"] == "request"
+    assert ana.json("log", "--search", "nowhere") == []
+    table = list(csv.DictReader(io.StringIO(ana.run("log", "--search", "basement", "--csv", "--limit", "1").stdout)))
+    assert [(row["index"], row["reason"]) for row in table] == [(str(found["index"]), "INC-77 =flood in the basement")]
+    for wrong in (["--csv", "--json"], ["--follow", "--search", "x"], ["--follow", "--until", "1h"]):
+        assert ana.run("log", *wrong).returncode == 2
+    assert "no word" in ana.run("log", "--search", "*").stderr
+
+
+def test_the_log_is_followed(ana: Home) -> None:
+    assert ana.run("login", "self").returncode == 0
+    newest = ana.json("log", "--limit", "1")[0]["index"]
+    with ana.started("log", "--follow", "--json", "--limit", "1") as following:
+        following.expect(f'"index": {newest}')
+        for more in (1, 3):
+            assert ana.run("login", "self").returncode == 0
+            following.expect(f'"index": {newest + more + 1}')
+        following.program.send_signal(signal.SIGINT)
+        assert following.end() == 0
+    lines = [json.loads(line) for line in following.said.splitlines()]
+    assert [line["index"] for line in lines] == list(range(newest, newest + 5))
 
 
 def test_somebody_who_is_no_auditor_reads_their_own_entries_only(ana: Home, town: Town, tmp_path: Path) -> None:

@@ -555,6 +555,7 @@ def test_a_stop_lets_the_request_in_flight_finish_and_refuses_new_ones(serve: Se
         connection.sendall(b"GET /hold HTTP/1.1\r\nHost: ca\r\n\r\n")
         served.says("held")
         served.running.send_signal(number)
+        served.says("stopping")
         await_refusal(served)
         served.releases()
         answer = everything(connection)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from werkzeug.test import TestResponse
 
+from ca import entry
 from server import api
 from server.app import create_app
 from tests.test_lifecycle import ask, held, lock, said
@@ -122,3 +123,33 @@ def test_so_many_wait_and_those_who_come_after_are_answered_at_once(world: World
     waiter = waiting("ana", again)
     world.answer("cy", "deny", again)
     assert status(waiter) == "denied", "a place is free again"
+
+
+def test_a_server_that_stops_lets_go_whoever_waits(world: World, waiting: Waiting) -> None:
+    request = ask(world)
+    answers = [waiting("bo", request), waiting("eve", request)]
+    world.ca.log.release()
+    assert [status(answer) for answer in answers] == ["pending", "pending"]
+    assert status(waiting("bo", request, waits=False)) == "pending"
+
+
+def test_the_log_is_followed_without_asking_again_and_again(world: World) -> None:
+    """The wait is in the log itself: it ends with the entry that was awaited, and not before."""
+    before, began, wait = world.store.size(), threading.Event(), world.ca.log.wait
+
+    def seen_waiting(size: int, seconds: float) -> None:
+        began.set()
+        wait(size, seconds)
+
+    world.ca.log.wait = seen_waiting  # type: ignore[method-assign]
+    mine = copy.copy(world)
+    mine.http = world.http.application.test_client()
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(mine.read, "eve", f"/v1/log/entries?start={before}&wait=25")
+        assert began.wait(PATIENCE)
+        assert not answer.done()
+        request = ask(world)
+        entries = said(answer.result(PATIENCE))["entries"]
+    assert [entry.decode(text.encode()).index for text in entries] == [request]
+    world.ca.log.release()
+    assert said(world.read("eve", f"/v1/log/entries?start={request + 1}&wait=25"))["entries"] == []

@@ -4,6 +4,7 @@ The searchable columns are generated from the entry's own bytes, so they cannot 
 remembers the newest checkpoint: when the database is replaced by an older copy, the two disagree.
 """
 
+import json
 import os
 import sqlite3
 import threading
@@ -116,6 +117,7 @@ class Filter:
     serial: int | None = None
     start: int | None = None  # index, with it the oldest come first
     before: int | None = None  # index
+    among: tuple[int, ...] | None = None  # indices
     visible_to: str | None = None  # a person: only entries of their own or about them, answers to them, and the genesis
 
     def where(self) -> tuple[str, list[object]]:
@@ -129,6 +131,7 @@ class Filter:
             ("idx = ? AND kind = 'issue'", self.serial),
             ("idx >= ?", self.start),
             ("idx < ?", self.before),
+            ("idx IN (SELECT value FROM json_each(?))", None if self.among is None else json.dumps(self.among)),
             (f"idx IN ({_VISIBLE})", self.visible_to),
         ]
         given = [(sql, value) for sql, value in conditions if value is not None]

@@ -1,0 +1,63 @@
+"""An entry as a row of a table: what one sorts, filters and counts by. All of it can be made again from the entry."""
+
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+from ca.entry import AnyEntry, IssueEntry, SaidEntry
+
+COLUMNS: Final[dict[str, type]] = {
+    "index": int,
+    "time": str,
+    "kind": str,
+    "actor": str,
+    "person": str,
+    "role": str,
+    "request": int,
+    "reason": str,
+    "message": str,
+    "address": str,
+    "duration": int,
+    "principals": str,
+    "serial": int,
+    "key": str,
+    "key_id": str,
+    "valid_after": str,
+    "valid_before": str,
+}
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def row(found: AnyEntry) -> dict[str, object]:
+    """What `COLUMNS` say of an entry, None where it says nothing. Times are ISO 8601 in UTC, `duration` is seconds."""
+    own = {name: getattr(found, name, None) for name in ("actor", "person", "role", "request", "message", "address", "serial")}
+    said = json.loads(found.statement) if isinstance(found, SaidEntry) else {}
+    privilege = getattr(found, "privilege", None)
+    return (
+        dict.fromkeys(COLUMNS)
+        | own
+        | {"index": found.index, "time": _iso(found.time / 1000), "kind": found.TAG[1], "reason": said.get("reason")}
+        | ({"duration": privilege.duration, "principals": " ".join(privilege.principals)} if privilege else {})
+        | (_certified(found) if isinstance(found, IssueEntry) else {})
+    )
+
+
+def _certified(found: IssueEntry) -> dict[str, object]:
+    certificate = found.certificate
+    return {
+        "principals": " ".join(certificate.principals),
+        "serial": certificate.serial,
+        "key": certificate.key.fingerprint,
+        "key_id": certificate.key_id,
+        "valid_after": _iso(certificate.valid_after),
+        "valid_before": _iso(certificate.valid_before),
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def inert(value: object) -> object:
+    """For a spreadsheet, which must not take for a formula what somebody gave as a reason."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
