@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 from ca import request, statement
 from ca.entry import (
-    AnyEntry,
     ApproveEntry,
     DenyEntry,
     DropEntry,
@@ -19,13 +18,14 @@ from ca.entry import (
     LockEntry,
     Privilege,
     RefuseEntry,
+    RenewEntry,
     RequestEntry,
     RevokeEntry,
     SaidEntry,
     UnlockEntry,
     WithdrawEntry,
 )
-from ca.errors import NotFound
+from ca.errors import Malformed, NotFound
 from ca.fields import MAX_DURATION
 from ca.keys import PublicKey
 from ca.log import Tail
@@ -37,6 +37,7 @@ from ca.roles import Policy
 from ca.statement import (
     AnyStatement,
     ApproveStatement,
+    CertificateStatement,
     DenyStatement,
     DropStatement,
     LockStatement,
@@ -61,6 +62,20 @@ class Said:
     signature: str
     address: str | None
     hardware_key: bool
+
+
+@dataclass(frozen=True)
+class Asked(Said):
+    """A request, or the asking for another certificate, with the verified proof of possession of the key to certify."""
+
+    possession: str
+
+    @property
+    def wanted(self) -> RequestStatement | CertificateStatement:
+        """The statement."""
+        if not isinstance(self.statement, RequestStatement | CertificateStatement):
+            raise Malformed("the statement does not ask for a certificate")
+        return self.statement
 
 
 @dataclass(frozen=True)
@@ -111,12 +126,12 @@ class Moment:
         begun = datetime.fromtimestamp(entry.time / 1000, UTC)
         return Facts(entry.actor, entry.address, entry.hardware_key, self.now, self.on_call(entry.actor), asked_at=begun)
 
-    def refuse(self, said: Said, code: str, message: str, **more: Any) -> list[AnyEntry]:
-        """The one entry of something that was not done."""
-        more = {"findings": (), "ways": ()} | more
-        return [record(RefuseEntry, said, self, code=code, message=message, **more)]
+    def refused(self, said: Said, code: str, message: str, **more: Any) -> RefuseEntry:
+        """The entry of something that was not done."""
+        return record(RefuseEntry, said, self, code=code, message=message, **({"findings": (), "ways": ()} | more))
 
 
+Act = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry | UnlockEntry | RefuseEntry
 _Record = TypeVar("_Record", bound=SaidEntry)
 
 
@@ -135,10 +150,10 @@ def record(kind: type[_Record], said: Said, at: Moment, **decided: Any) -> _Reco
     )
 
 
-def act(said: Said, at: Moment) -> list[AnyEntry]:
+def act(said: Said, at: Moment) -> Act:
     """The entry of what the person did. Raises `NotFound` when it is about something that is not there."""
     if at.locked(said.person):
-        return at.refuse(said, "locked", f"{said.person} is locked out by the security team")
+        return at.refused(said, "locked", f"{said.person} is locked out by the security team")
     match said.statement:
         case ApproveStatement() | DenyStatement() as answer:
             return _answer(said, answer, at)
@@ -150,36 +165,73 @@ def act(said: Said, at: Moment) -> list[AnyEntry]:
             raise NotFound(f"{type(other).__name__} does nothing to a request")
 
 
+# ------------------------------------------------------------------- renewing
+
+
+def renew(asked: Asked, held: Request, at: Moment, uncertifiable: str | None) -> RenewEntry | RefuseEntry:
+    """The decision on another certificate within what is `held`; `uncertifiable` says why the key gets none, if so."""
+    entry, number = held.entry, getattr(asked.statement, "request", None)
+    about = {"possession": asked.possession, "request": number}
+    if asked.person != entry.actor:
+        return at.refused(asked, "forbidden", f"request {number} is somebody else's", **about)
+    about["role"] = entry.role
+    if uncertifiable is not None:
+        return at.refused(asked, "refused", uncertifiable, **about)
+    if at.locked(asked.person):
+        return at.refused(asked, "locked", f"{asked.person} is locked out by the security team", **about)
+    if held.status != "granted" or held.until is None:
+        return at.refused(asked, "not-granted", f"request {number} is {held.status}", **about)
+    facts = replace(at.facts_again(held), address=asked.address, hardware_key=asked.hardware_key)
+    decision = evaluate(
+        at.rules.policy, entry.role, held.privilege.duration, reason_of(entry), facts, approved(held, at)
+    )
+    reasons = {"findings": decision.findings, "ways": decision.ways}
+    if not isinstance(decision, Granted):
+        message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
+        return at.refused(asked, "denied", message, **reasons, **about)
+    if not same(decision.privilege, held.privilege):
+        return at.refused(asked, "refused", _changed(decision.privilege, held), **about)
+    until = min(held.until, at.seconds + decision.privilege.duration)
+    return record(RenewEntry, asked, at, until=until, **reasons, **about | {"request": entry.index})
+
+
+def _changed(now: Privilege, held: Request) -> str:
+    before = held.privilege.source_address
+    if before and now.source_address and same(replace(now, source_address=before), held.privilege):
+        return f"{held.entry.role} was granted for the address {before} only, and this is from {now.source_address}: ask again"
+    return f"what {held.entry.role} gives was changed since it was granted: ask again"
+
+
 # ------------------------------------------------------------------ answering
 
 
-def _answer(said: Said, answer: ApproveStatement | DenyStatement, at: Moment) -> list[AnyEntry]:
+def _answer(said: Said, answer: ApproveStatement | DenyStatement, at: Moment) -> Act:
     case = at.case(answer.request)
     asked = case.request(answer.request)
     entry = asked.entry
     about = {"role": entry.role, "request": entry.index}
     facts = replace(at.facts_again(asked), extensions=None if entry.request is None else case.extensions)
     if said.person == entry.actor:
-        return at.refuse(said, "own-request", "nobody answers their own request", **about)
+        return at.refused(said, "own-request", "nobody answers their own request", **about)
     if not any(said.person in eligible(at.rules.policy, step, facts) for step in entry.steps or ()):
         # Before all else that could be said of it: what somebody else asked for is not everybody's to know.
-        return at.refuse(said, "forbidden", f"request {entry.index} is not one that you can answer", request=entry.index)
+        return at.refused(said, "forbidden", f"request {entry.index} is not one that you can answer", request=entry.index)
     if asked.status != "pending":
-        return at.refuse(said, "not-pending", f"request {entry.index} does not wait any more: {asked.status}", **about)
+        return at.refused(said, "not-pending", f"request {entry.index} does not wait any more: {asked.status}", **about)
     if leaf_hash(entry.encode()).hex() != answer.leaf:
-        return at.refuse(said, "refused", f"another request than {entry.index} was shown and signed", **about)
+        return at.refused(said, "refused", f"another request than {entry.index} was shown and signed", **about)
     if isinstance(answer, DenyStatement):
-        return [record(DenyEntry, said, at, **about)]
+        return record(DenyEntry, said, at, **about)
     return _approve(said, answer, at, asked, facts)
 
 
-def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, facts: Facts) -> list[AnyEntry]:
+def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, facts: Facts) -> Act:
     entry = asked.entry
     about = {"role": entry.role, "request": entry.index}
     if said.person in [yes.actor for yes in asked.approvals]:
-        return at.refuse(said, "refused", f"{said.person} has approved request {entry.index} already", **about)
+        return at.refused(said, "refused", f"{said.person} has approved request {entry.index} already", **about)
     if answer.duration is not None and not 0 < answer.duration <= entry.privilege.duration:
-        return at.refuse(said, "refused", f"an approval keeps or shortens the {entry.privilege.duration} s asked for", **about)
+        return at.refused(said, "refused", f"an approval keeps or shortens the {entry.privilege.duration} s asked for", **about)
     approvals = (*approved(asked, at), Approved(said.person, answer.duration))
     # Who shortened it and is locked out by now is not counted, but what they signed bounds the grant all the same.
     length = min((entry.privilege.duration, *(_duration(yes) or MAX_DURATION for yes in asked.approvals)))
@@ -187,15 +239,15 @@ def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, f
     match decision:
         case Denied():
             reasons = {"findings": decision.findings, "ways": decision.ways}
-            return at.refuse(said, "denied", f"{entry.actor} cannot have it any more: {decision.message}", **reasons, **about)
+            return at.refused(said, "denied", f"{entry.actor} cannot have it any more: {decision.message}", **reasons, **about)
         case Granted() | Pending():
             if not same(decision.privilege, entry.privilege):
-                return at.refuse(said, "refused", f"what {entry.role} gives was changed since it was asked for", **about)
+                return at.refused(said, "refused", f"what {entry.role} gives was changed since it was asked for", **about)
             # Though a change of the rules or facts may ask for fewer by now: as many as were told to whoever asked.
             enough = len(approvals) >= sum(step.count for step in entry.steps or ())
             privilege = decision.privilege if isinstance(decision, Granted) and enough else None
             reasons = {"findings": decision.findings, "ways": decision.ways}
-            return [record(ApproveEntry, said, at, privilege=privilege, **reasons, **about)]
+            return record(ApproveEntry, said, at, privilege=privilege, **reasons, **about)
 
 
 def approved(asked: Request, at: Moment) -> tuple[Approved, ...]:
@@ -222,38 +274,38 @@ def same(one: Privilege, other: Privilege) -> bool:
 # --------------------------------------------------------------------- ending
 
 
-def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -> list[AnyEntry]:
+def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -> Act:
     case = at.case(own.request)
     asked = case.request(own.request)
     about = {"role": asked.entry.role, "request": own.request}
     if said.person != asked.entry.actor:
-        return at.refuse(said, "forbidden", f"request {own.request} is somebody else's", request=own.request)
+        return at.refused(said, "forbidden", f"request {own.request} is somebody else's", request=own.request)
     if isinstance(own, WithdrawStatement):
         if asked.status != "pending":
-            return at.refuse(said, "not-pending", f"request {own.request} does not wait any more: {asked.status}", **about)
-        return [record(WithdrawEntry, said, at, **about)]
+            return at.refused(said, "not-pending", f"request {own.request} does not wait any more: {asked.status}", **about)
+        return record(WithdrawEntry, said, at, **about)
     if case.current.status != "granted":
-        return at.refuse(said, "not-granted", f"there is nothing to give back: {case.current.status}", **about)
-    return [record(DropEntry, said, at, **about)]
+        return at.refused(said, "not-granted", f"there is nothing to give back: {case.current.status}", **about)
+    return record(DropEntry, said, at, **about)
 
 
-def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, at: Moment) -> list[AnyEntry]:
+def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, at: Moment) -> Act:
     if not at.rules.policy.is_revoker(said.person):
-        return at.refuse(said, "forbidden", "only those whom guardrails.toml names as revokers do this")
+        return at.refused(said, "forbidden", "only those whom guardrails.toml names as revokers do this")
     match ending:
         case LockStatement():
-            return [record(LockEntry, said, at, person=ending.person)]
+            return record(LockEntry, said, at, person=ending.person)
         case UnlockStatement():
-            return [record(UnlockEntry, said, at, person=ending.person)]
+            return record(UnlockEntry, said, at, person=ending.person)
         case RevokeStatement(request=int(index)):
             case = at.case(index)
             if all(each.status not in request.OPEN for each in case.requests):
-                return at.refuse(said, "not-granted", f"request {index} is over: {case.current.status}", request=index)
-            return [record(RevokeEntry, said, at, person=case.current.entry.actor, request=index)]
+                return at.refused(said, "not-granted", f"request {index} is over: {case.current.status}", request=index)
+            return record(RevokeEntry, said, at, person=case.current.entry.actor, request=index)
         case RevokeStatement(serial=int(serial)):
-            return [record(RevokeEntry, said, at, person=_certified(serial, at), serial=serial)]
+            return record(RevokeEntry, said, at, person=_certified(serial, at), serial=serial)
         case RevokeStatement():
-            return [record(RevokeEntry, said, at, person=ending.person)]
+            return record(RevokeEntry, said, at, person=ending.person)
 
 
 def _certified(serial: int, at: Moment) -> str:

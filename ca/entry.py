@@ -226,12 +226,32 @@ class UnlockEntry(SaidEntry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IssueEntry(Entry):
-    """A certificate whose serial is this entry's index: its exact to-be-signed bytes, and the `request` that led to it.
+class RenewEntry(DecidedEntry):
+    """Another certificate within the grant of `request`, as policy decided it again; the next entry is its `issue`.
 
-    The first one of a grant made at once is issued on the request's own statement; every other one carries the statement that
-    asked for it, and the decision of that moment. A crash after this entry and before the signature leaves an entry without a
-    certificate, which is harmless.
+    It ends at `until` (Unix seconds) at the latest: with the grant, or before with the rule that decided.
+    """
+
+    TAG: ClassVar = ("kind", "renew")
+
+    role: str
+    request: int
+    possession: str
+    until: int
+
+    @property
+    def possession_signed(self) -> SshSig:
+        """The signature over the same statement by the key to be certified."""
+        return SshSig.parse(decode_base64(self.possession, "the proof of possession"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssueEntry(Entry):
+    """A certificate whose serial is this entry's index: its exact to-be-signed bytes, and the `request` whose grant it is.
+
+    The entry before it is the `request` granted at once or the `renew` that asked for it. Nothing personal but what the
+    certificate says is in here. A crash after this entry and before the signature leaves an entry without a certificate,
+    which is harmless.
     """
 
     TAG: ClassVar = ("kind", "issue")
@@ -239,11 +259,6 @@ class IssueEntry(Entry):
     role: str
     request: int
     tbs: str
-    statement: str | None = None
-    signature: str | None = None
-    possession: str | None = None
-    policy: int | None = None
-    ways: tuple[Way, ...] | None = None
 
     @property
     def certificate(self) -> Certificate:
@@ -259,6 +274,7 @@ AnyEntry = (
     | DenyEntry
     | WithdrawEntry
     | RefuseEntry
+    | RenewEntry
     | IssueEntry
     | DropEntry
     | RevokeEntry

@@ -12,13 +12,13 @@ from hashlib import sha256
 from typing import Final, TypeVar
 
 from ca import acts, entry, roles
-from ca.acts import DAY, Moment, OnCallFacts, Rules, Said, record
+from ca.acts import DAY, Asked, Moment, OnCallFacts, Rules, Said, record
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
-from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RequestEntry
+from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
 from ca.errors import BadSignature, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
 from ca.log import Log, Reading, Tail
-from ca.policy import Denied, Granted, Pending, evaluate
+from ca.policy import Denied, Pending, evaluate
 from ca.request import Case
 from ca.roles import Policy, Role
 from ca.signers.uri import Signer
@@ -26,20 +26,6 @@ from ca.statement import FRESH, CertificateStatement, RequestStatement
 from ca.trust import Trust
 from ca.verify import key_id
 from ca.wire import decode_base64, string
-
-
-@dataclass(frozen=True)
-class Asked(Said):
-    """A request, or the asking for another certificate, with the verified proof of possession of the key to certify."""
-
-    possession: str
-
-    @property
-    def wanted(self) -> RequestStatement | CertificateStatement:
-        """The statement."""
-        if not isinstance(self.statement, RequestStatement | CertificateStatement):
-            raise Malformed("the statement does not ask for a certificate")
-        return self.statement
 
 
 @dataclass(frozen=True)
@@ -126,11 +112,11 @@ class CertificateAuthority:
 
     def act(self, said: Said) -> AnyEntry:
         """Takes note of what a person did about a request or a person, or refuses it. Raises like `request`, and `NotFound`."""
-        return self.log.append(lambda tail: self._decide(said, tail, acts.act))[0]
+        return self.log.append(lambda tail: self._decide(said, tail, lambda known, at: [acts.act(known, at)]))[0]
 
     def _outcome(self, entries: Sequence[AnyEntry]) -> Issued | RequestEntry | RefuseEntry:
         match entries:
-            case [RequestEntry() as request, IssueEntry() as issue]:
+            case [RequestEntry() as request, *_, IssueEntry() as issue]:
                 return Issued(request, issue, self._sign(issue))
             case [RequestEntry() | RefuseEntry() as entry]:
                 return entry
@@ -153,20 +139,20 @@ class CertificateAuthority:
         if not isinstance(said, RequestStatement):
             raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
         if problem := self._uncertifiable(asked, at.rules.policy):
-            return at.refuse(asked, "refused", problem, role=said.role, **own)
+            return [at.refused(asked, "refused", problem, role=said.role, **own)]
         if at.locked(asked.person):
-            return at.refuse(asked, "locked", f"{asked.person} is locked out by the security team", role=said.role, **own)
+            return [at.refused(asked, "locked", f"{asked.person} is locked out by the security team", role=said.role, **own)]
         facts, held, role = at.facts(asked), None, at.rules.policy.roles.get(said.role)
         if role is not None:
             held, waiting = _held(asked.person, role, at)
             if waiting is not None:
-                return at.refuse(asked, "refused", f"request {waiting} for {said.role} waits already", role=said.role, **own)
+                return [at.refused(asked, "refused", f"request {waiting} for {said.role} waits already", role=said.role, **own)]
             count = _auto_granted(asked.person, role, at)
             facts = replace(facts, auto_granted=count, extensions=None if held is None else held.extensions)
         decision = evaluate(at.rules.policy, said.role, said.duration, said.reason, facts)
         reasons = {"findings": decision.findings, "ways": decision.ways}
         if isinstance(decision, Denied):
-            return at.refuse(asked, "denied", decision.message, role=said.role, **reasons, **own)
+            return [at.refused(asked, "denied", decision.message, role=said.role, **reasons, **own)]
         more = reasons | own | {"role": decision.role, "privilege": decision.privilege}
         more |= {"request": held.requests[0].entry.index} if held else {}
         if isinstance(decision, Pending):
@@ -178,40 +164,11 @@ class CertificateAuthority:
         said = asked.wanted
         if not isinstance(said, CertificateStatement):
             raise Malformed("the statement does not ask for a certificate", 'Its action must be "certificate"')
-        case = at.case(said.request)
-        held = case.current
-        about = {"role": held.entry.role, "request": said.request, "possession": asked.possession}
-        if asked.person != held.entry.actor:
-            about = {"request": said.request, "possession": asked.possession}
-            return at.refuse(asked, "forbidden", f"request {said.request} is somebody else's", **about)
-        if problem := self._uncertifiable(asked, at.rules.policy):
-            return at.refuse(asked, "refused", problem, **about)
-        if at.locked(asked.person):
-            return at.refuse(asked, "locked", f"{asked.person} is locked out by the security team", **about)
-        if held.status != "granted" or held.until is None:
-            return at.refuse(asked, "not-granted", f"request {said.request} is {held.status}", **about)
-        facts = replace(at.facts_again(held), address=asked.address, hardware_key=asked.hardware_key)
-        entry, reason = held.entry, acts.reason_of(held.entry)
-        decision = evaluate(at.rules.policy, entry.role, held.privilege.duration, reason, facts, acts.approved(held, at))
-        reasons = {"findings": decision.findings, "ways": decision.ways}
-        if not isinstance(decision, Granted):
-            message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
-            return at.refuse(asked, "denied", message, **reasons, **about)
-        if not acts.same(decision.privilege, held.privilege):
-            return at.refuse(asked, "refused", f"what {entry.role} gives was changed since it was granted: ask again", **about)
-        until = min(held.until, at.seconds + decision.privilege.duration)
-        issue = self._issue(asked, at, entry, held.privilege, until, at.tail.index)
-        return [
-            entry,
-            replace(
-                issue,
-                statement=asked.text,
-                signature=asked.signature,
-                possession=asked.possession,
-                policy=at.rules.index,
-                ways=decision.ways,
-            ),
-        ]
+        held = at.case(said.request).current
+        renewal = acts.renew(asked, held, at, self._uncertifiable(asked, at.rules.policy))
+        if isinstance(renewal, RefuseEntry):
+            return [renewal]
+        return [held.entry, renewal, self._issue(asked, at, held.entry, held.privilege, renewal.until, renewal.index + 1)]
 
     def _issue(
         self, asked: Asked, at: Moment, request: RequestEntry, privilege: Privilege, until: int, serial: int
@@ -301,14 +258,14 @@ def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
     match known:
         case RequestEntry(steps=None):
             return _still_held([known, at.tail.entry(known.index + 1)], at)
-        case IssueEntry():
-            return _still_held([at.tail.entry(known.request), known], at)
+        case RenewEntry():
+            return _still_held([at.tail.entry(known.request), known, at.tail.entry(known.index + 1)], at)
         case _:
             return [known]
 
 
 def _still_held(issued: Sequence[AnyEntry], at: Moment) -> Sequence[AnyEntry]:
-    request, issue = (each.index for each in issued)
+    request, issue = issued[0].index, issued[-1].index
     case = at.case(request)
     status = "revoked" if issue in case.revoked_serials else case.request(request).status
     if status != "granted":  # also for whoever never got it: the answer, or the signature, may have been lost

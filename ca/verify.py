@@ -22,6 +22,7 @@ from ca.entry import (
     LockEntry,
     PolicyEntry,
     RefuseEntry,
+    RenewEntry,
     RequestEntry,
     RevokeEntry,
     SaidEntry,
@@ -84,13 +85,14 @@ def verify(
         if source is not None and merkle.leaf_hash(source) != leaf:
             raise LogDamaged(f"entry {frontier.size} is not the one in the log's tree", _SHOW)
         if source is None:
-            reader.hidden = True
+            reader.hide(frontier.size)
         else:
             reader.check(frontier.size, source)
         frontier.append(leaf)
         _check_remembered(remembered, frontier)
     if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
         raise LogDamaged(f"the log's leaves do not add up to its checkpoint at {checkpoint.size} entries", _SHOW)
+    reader.hide(frontier.size)
     if (left := shown.next_index()) is not None:
         raise LogDamaged(f"entry {left} is shown, but the log has {checkpoint.size} entries", _SHOW)
     return Report(checkpoint, shown.taken, reader.signatures, reader.certificates)
@@ -108,7 +110,8 @@ def verify_part(
 
     `before` and `after` are those of `merkle.complete_nodes`. Raises `LogDamaged`, naming the first entry that is wrong.
     """
-    (start, end), frontier, reader = part, merkle.Frontier(), _Reader(trust)
+    (start, end), frontier = part, merkle.Frontier()
+    reader = _Reader(trust, start)
     _append_nodes(frontier, start, before)
     reader.hidden = start > 0
     for source in entries:
@@ -120,6 +123,8 @@ def verify_part(
     _append_nodes(frontier, checkpoint.size, after)
     if frontier.root() != checkpoint.root:
         raise LogDamaged(f"the entries from {start} to {end} do not add up to the checkpoint at {checkpoint.size}", _SHOW)
+    if end == checkpoint.size:
+        reader.hide(end)
     return Report(checkpoint, read, reader.signatures, reader.certificates)
 
 
@@ -156,14 +161,18 @@ class _InOrder:
         return source
 
 
+_NO_CERTIFICATE: Final = "the entry before is granted a certificate, and this is not its issue"
 _OnRequest = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry
 
 
 class _Reader:
     """The rules that hold for every entry, whatever the policy; remembers what later entries refer to."""
 
-    def __init__(self, trust: Trust) -> None:
+    def __init__(self, trust: Trust, start: int = 0) -> None:
+        """`start` is the first entry that could be shown."""
         self._trust = trust
+        self._start = start
+        self._asking: RequestEntry | RenewEntry | None = None  # the entry before, if it is granted its certificate
         self._ca_keys = trust.public_keys
         self._time = 0
         self._statements: set[str] = set()
@@ -178,9 +187,17 @@ class _Reader:
         try:
             found = entry.decode(source)
             self._check_order(index, found)
-            self._check_kind(found)
+            asking, self._asking = self._asking, None
+            _demand(asking is None or isinstance(found, IssueEntry), _NO_CERTIFICATE)
+            self._check_kind(found, asking)
         except JitSshError as error:
             raise LogDamaged(f"entry {index}: {error.message}", _SHOW) from error
+
+    def hide(self, index: int) -> None:
+        """Raises `LogDamaged` if the entry there, which is not shown, has to be a certificate's."""
+        self.hidden = True
+        if self._asking is not None:
+            raise LogDamaged(f"entry {index}: {_NO_CERTIFICATE}", _SHOW)
 
     def _check_order(self, index: int, found: AnyEntry) -> None:
         _demand(found.index == index, f"it calls itself {found.index}")
@@ -188,7 +205,7 @@ class _Reader:
         _demand((found.index == 0) == isinstance(found, GenesisEntry), "the first entry, and no other, is the genesis")
         self._time = found.time
 
-    def _check_kind(self, found: AnyEntry) -> None:
+    def _check_kind(self, found: AnyEntry, asking: RequestEntry | RenewEntry | None) -> None:
         match found:
             case GenesisEntry():
                 _demand(found.origin == self._trust.origin, f"it begins the log {found.origin}")
@@ -203,8 +220,10 @@ class _Reader:
                 self._check_on_request(found)
             case RevokeEntry() | LockEntry() | UnlockEntry():
                 self._check_on_person(found)
+            case RenewEntry():
+                self._check_renewal(found)
             case IssueEntry():
-                self._check_issue(found)
+                self._check_issue(found, asking)
 
     def _check_said(self, found: SaidEntry) -> AnyStatement:
         """The statement of an entry, after checking who signed it, for whom and when."""
@@ -243,6 +262,7 @@ class _Reader:
             self._of_person.setdefault(found.actor, []).append(case)
         case.append(found)
         self._cases[found.index] = case
+        self._asking = None if found.steps else found
 
     def _asked(self, index: int) -> tuple[list[AnyEntry], Request] | None:
         """The case of a request and how it stands, or None if it was not shown."""
@@ -284,41 +304,45 @@ class _Reader:
         for case in self._of_person.get(found.person, []):
             case.append(found)
 
-    def _check_issue(self, found: IssueEntry) -> None:
-        known = self._asked(found.request)
-        if known is None:
-            raise LogDamaged(f"it points to entry {found.request}, which was not shown")
-        case, asked = known
-        request, certificate = asked.entry, found.certificate
-        _demand((found.actor, found.role) == (request.actor, request.role), "it names another person or role than its request")
-        _demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
-        _demand(certificate.key == self._key_of(found, asked), "it certifies another key")
-        _check_certificate(found, certificate, asked)
+    def _check_renewal(self, found: RenewEntry) -> None:
+        said, known = self._check_said(found), self._asked(found.request)
+        if not isinstance(said, CertificateStatement) or (known and self._cases.get(said.request) is not known[0]):
+            raise LogDamaged("its statement does not ask for a certificate of this grant")
+        self._check_possession(found.possession, said, found.statement)
+        self._asking = found
+        if known is not None:
+            asked = known[1]
+            _demand(found.actor == asked.entry.actor, "it is not by the person who asked")
+            _demand(found.role == asked.entry.role, "it names another role than its request")
+            _demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
+
+    def _check_issue(self, found: IssueEntry, asking: RequestEntry | RenewEntry | None) -> None:
+        """`asking` is the entry before, if it asks for a certificate."""
+        certificate = found.certificate
         _demand(certificate.ca_key in self._ca_keys, "it is for a CA that this machine does not trust")
-        case.append(found)
+        _demand(certificate.serial == found.index, f"its serial is {certificate.serial}")
+        if asking is None:
+            _demand(found.index == self._start, "nobody asked for it")
+        else:
+            granted = asking.request if isinstance(asking, RenewEntry) else asking.index
+            _demand(found.request == granted, "nobody asked for it")
+            _demand(certificate.key == asking.possession_signed.key, "it certifies another key")
+            if isinstance(asking, RenewEntry):
+                _demand(certificate.valid_before <= asking.until, "it lasts longer than the rule that decided")
+        self._check_within_grant(found, certificate)
         self.certificates += 1
 
-    def _key_of(self, found: IssueEntry, asked: Request) -> PublicKey:
-        """The key that the person asked this certificate for."""
-        if found.statement is None or found.signature is None or found.possession is None:
-            _demand(not asked.issued and not asked.entry.steps, "nobody asked for it")
-            said = statement.parse(asked.entry.statement.encode())
-            return self._check_wanted(said, found)
-        said = statement.parse(found.statement.encode())
-        _demand(said.id not in self._statements, "its statement stands in an earlier entry")
-        _demand(said.audience == self._trust.origin, f"its statement was made for {said.audience}")
-        _demand(abs(said.time - found.time // 1000) <= FRESH, "its statement was not fresh")
-        SshSig.parse(decode_base64(found.signature, "the signature")).verify(found.statement.encode())
-        self._statements.add(said.id)
-        self.signatures += 1
-        if not isinstance(said, CertificateStatement) or self._cases.get(said.request) is not self._cases[found.request]:
-            raise LogDamaged("its statement does not ask for a certificate of this grant")
-        return self._check_possession(found.possession, said, found.statement)
-
-    def _check_wanted(self, said: AnyStatement, found: IssueEntry) -> PublicKey:
-        if not isinstance(said, RequestStatement) or said.role != found.role:
-            raise LogDamaged("the request's statement does not ask for it")
-        return said.public_key
+    def _check_within_grant(self, found: IssueEntry, certificate: Certificate) -> None:
+        known = self._asked(found.request)
+        if known is None:
+            _demand(found.request < self._start, f"it points to entry {found.request}, which was not shown")
+            return
+        case, asked = known
+        request = asked.entry
+        _demand((found.actor, found.role) == (request.actor, request.role), "it names another person or role than its request")
+        _demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
+        _check_certificate(found, certificate, asked)
+        case.append(found)
 
 
 _STATEMENT_OF: Final[dict[type[AnyEntry], type[AnyStatement]]] = {
@@ -352,7 +376,6 @@ def _allowed(yes: ApproveEntry) -> int | None:
 
 def _check_certificate(found: IssueEntry, certificate: Certificate, asked: Request) -> None:
     granted, issued_at = asked.privilege, found.time // 1000
-    _demand(certificate.serial == found.index, f"its serial is {certificate.serial}")
     _demand(certificate.key_id == key_id(asked.entry), f"its key id is {certificate.key_id}")
     _demand(certificate.principals == granted.principals, "its principals are not those that were granted")
     _demand(certificate.force_command == granted.force_command, "its forced command is not the one that was granted")

@@ -14,6 +14,7 @@ from ca.entry import (
     PolicyEntry,
     Privilege,
     RefuseEntry,
+    RenewEntry,
     RequestEntry,
     RevokeEntry,
     SaidEntry,
@@ -41,7 +42,7 @@ def _what(each: AnyEntry) -> str:
             return f"{each.role} for {output.duration(each.privilege.duration)}{waits}{_because(each)}"
         case RefuseEntry():
             return f"{each.role + ' ' if each.role else ''}refused: {each.message}"
-        case ApproveEntry() | DenyEntry() | WithdrawEntry() | DropEntry():
+        case ApproveEntry() | DenyEntry() | WithdrawEntry() | DropEntry() | RenewEntry():
             return f"{each.role}, request {each.request}{_because(each)}"
         case RevokeEntry() | LockEntry() | UnlockEntry():
             return f"{each.person}{_because(each)}"
@@ -78,7 +79,7 @@ def _members(found: AnyEntry) -> dict[str, str]:
         case ApproveEntry():
             granted = {} if found.privilege is None else {"outcome": "granted"} | _privilege(found.privilege)
             return {"role": found.role, "request": f"entry {found.request}"} | granted | _said(found)
-        case DenyEntry() | WithdrawEntry() | DropEntry():
+        case DenyEntry() | WithdrawEntry() | DropEntry() | RenewEntry():
             return {"role": found.role, "request": f"entry {found.request}"} | _said(found)
         case RevokeEntry() | LockEntry() | UnlockEntry():
             return {"person": found.person} | _said(found)

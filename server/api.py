@@ -11,10 +11,10 @@ from typing import Any, Final
 from flask import Blueprint, Response, g, json, render_template, request
 
 from ca import canonical, krl, policy
-from ca.acts import Said
+from ca.acts import Asked, Said
 from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
 from ca.errors import BadSignature, Forbidden, LogDamaged, Malformed, NotFound
-from ca.issue import Asked, CertificateAuthority, Issued
+from ca.issue import CertificateAuthority, Issued
 from ca.policy import Decision, Denied, Facts, Granted, Pending
 from ca.roles import Policy, Role
 from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
@@ -89,7 +89,7 @@ class Door:
 
     def _grant(self, issued: Issued) -> dict[str, Any]:
         request, issue = issued.request, issued.issue
-        if request.request is None and issue.statement is None:  # granted at once: the grant began with it
+        if request.request is None and issue.index == request.index + 1:  # granted at once: the grant began with it
             return {"until": request.time // 1000 + request.privilege.duration, "status": "granted", "extensions": 0}
         case, granted = self._cases.of(request.index, self._clock())
         return {"until": granted.until, "status": granted.status, "extensions": case.extensions}

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ca import canonical, statement
-from ca.acts import Said
+from ca.acts import Asked, Said
 from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, Unsigned, WrongAudience
-from ca.issue import Asked
 from ca.keys import PublicKey
 from ca.roles import Policy
 from ca.sshsig import SshSig

@@ -218,7 +218,7 @@ def test_the_whole_story(ana: Home, bo: Home, eve: Home, dee: Home, server: Sshd
         assert refused.returncode == 255
         assert "jit-ssh login admin" in refused.stderr
     kinds = [entry["kind"] for entry in reversed(dee.json("log", "--role", "admin", "--limit", "100"))]
-    assert kinds[:3] == ["request", "approve", "issue"]
+    assert kinds[:4] == ["request", "approve", "renew", "issue"]
     assert kinds[-1] == "drop"
     assert dee.run("log", "verify").returncode == 0
 

@@ -53,6 +53,14 @@ def rows(path: Path, query: str) -> list[dict[str, Any]]:
     return found
 
 
+def test_a_part_with_a_certificate_of_a_grant_from_before_it_verifies(world: World) -> None:
+    assert world.ask("ana").status_code == 201
+    world.now += 60
+    assert world.renew("ana", 2).status_code == 201
+    out = export(world, "out.jsonl", since=world.now)
+    assert exports.verify_file(out)[1].certificates == 1
+
+
 @pytest.mark.parametrize("name", ["out.db", "out.jsonl"])
 def test_an_export_verifies_by_itself(lived: World, name: str) -> None:
     out = export(lived, name)

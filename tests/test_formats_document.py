@@ -65,6 +65,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Entry `approve`": ((entry.ApproveEntry,), DecidedEntry),
     "Entries `deny`, `withdraw` and `drop`": ((entry.DenyEntry, entry.WithdrawEntry, entry.DropEntry), SaidEntry),
     "Entry `refuse`": ((entry.RefuseEntry,), DecidedEntry),
+    "Entry `renew`": ((entry.RenewEntry,), DecidedEntry),
     "Entry `issue`": ((entry.IssueEntry,), Entry),
     "Entry `revoke`": ((entry.RevokeEntry,), SaidEntry),
     "Entries `lock` and `unlock`": ((entry.LockEntry, entry.UnlockEntry), SaidEntry),
@@ -233,10 +234,10 @@ def test_the_codes_and_their_statuses_are_those_of_the_code() -> None:
 
 
 def test_the_codes_of_refusals_are_those_that_the_code_gives() -> None:
-    """Each is the second argument of `Moment.refuse`."""
+    """Each is the second argument of `Moment.refused`."""
     trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in (acts, issue)]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    refusals = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "refuse"]
+    refusals = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "refused"]
     codes = {str(call.args[1].value) for call in refusals if isinstance(call.args[1], ast.Constant)}
     assert len(refusals) > 10
     assert codes == refusal_codes()
@@ -411,11 +412,11 @@ def test_a_certificate_is_read_by_the_list_of_the_document(example: Mapping[str,
 def test_a_revocation_list_is_read_by_the_list_of_the_document(example: Mapping[str, bytes]) -> None:
     found = _walk("KRL", example["krl"])
     assert found["magic"] == b"SSHKRL\n\0"
-    assert (found["format"], found["version"], found["section type"]) == (bytes([0, 0, 0, 1]), bytes([*[0] * 7, 8]), b"\x01")
+    assert (found["format"], found["version"], found["section type"]) == (bytes([0, 0, 0, 1]), bytes([*[0] * 7, 9]), b"\x01")
     assert (found["date"], found["flags"]) == (NOW.to_bytes(8, "big"), bytes(8))
     ca_key = formats_example.CA_KEY.public_key
-    assert found["section"] == string(ca_key.blob) + string("") + b"\x20" + string((6).to_bytes(8, "big"))
-    assert krl.parse(example["krl"], ca_key).serials == (6,)
+    assert found["section"] == string(ca_key.blob) + string("") + b"\x20" + string((7).to_bytes(8, "big"))
+    assert krl.parse(example["krl"], ca_key).serials == (7,)
 
 
 def test_the_body_has_exactly_the_members_of_the_document(example: Mapping[str, bytes]) -> None:
@@ -543,7 +544,7 @@ def test_the_example_verifies(example: Mapping[str, bytes]) -> None:
         ("policies/hosts.toml", b"web-*", b"*", "sha256sum"),
         ("approval.json", b"1200", b"1201", "-s approval.sig < approval.json"),
         ("entry-4.json", b'"index":4', b'"index":5', "cat entry-4.json; } | openssl dgst -sha256 | sed"),
-        ("krl", b"\0\0\0\x06", b"\0\0\0\x07", "ssh-keygen -Q -f krl another-cert.pub"),
+        ("krl", b"\0\0\0\x07", b"\0\0\0\x08", "ssh-keygen -Q -f krl another-cert.pub"),
     ],
 )
 def test_the_commands_notice_a_changed_file(file: str, old: bytes, new: bytes, command: str, tmp_path: Path) -> None:

@@ -664,7 +664,7 @@ def test_what_anybody_can_read_of_the_log_verifies(world: World, person: str) ->
     report = verify.verify(world.ca.trust, world.check().checkpoint, world.store.nodes(0), found)
     kinds = {entry.decode(text).TAG[1] for text in texts}
     if person in ("ana", "bo"):
-        assert kinds == {"genesis", "request", "approve", "issue", "deny", "revoke", "lock", "unlock", "drop"}
+        assert kinds == {"genesis", "request", "approve", "renew", "issue", "deny", "revoke", "lock", "unlock", "drop"}
         assert report.certificates == 2
         assert not [text for text in texts if (b'"bo"' if person == "ana" else b'"ana"') in text]
     elif person == "eve":

@@ -10,7 +10,7 @@ import pytest
 
 from ca import canonical, merkle, verify
 from ca.checkpoint import Checkpoint
-from ca.entry import AnyEntry, ApproveEntry, IssueEntry, RequestEntry, SaidEntry
+from ca.entry import AnyEntry, ApproveEntry, IssueEntry, RenewEntry, RequestEntry, SaidEntry
 from ca.errors import LogDamaged
 from tests import keys
 from tests.test_lifecycle import ask, lock, revoke
@@ -19,7 +19,7 @@ from tests.world import World, uuid7
 Entries = list[AnyEntry]
 Change = Callable[[World, Entries], None]
 # The log of `lived`, by index; genesis and policy are 0 and 1.
-ASKED, YES, ISSUED, MORE, NO, GIVEN_BACK, BACK, ENDED, LOCKED, OPENED = range(2, 12)
+ASKED, YES, RENEWED, ISSUED, MORE, NO, GIVEN_BACK, BACK, ENDED, LOCKED, OPENED = range(2, 13)
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def said(at: int, by: str, /, **members: Any) -> Change:
 
     def change(world: World, entries: Entries) -> None:
         there = entries[at]
-        assert isinstance(there, SaidEntry | IssueEntry)
-        words = json.loads(there.statement or "") | members
+        assert isinstance(there, SaidEntry)
+        words = json.loads(there.statement) | members
         text = canonical.encode({name: value for name, value in words.items() if value is not None})
         signature = b64encode(keys.sshsig(world.people[by], text)).decode()
-        proof: dict[str, Any] = {"possession": signature} if isinstance(there, IssueEntry | RequestEntry) else {}
+        proof: dict[str, Any] = {"possession": signature} if isinstance(there, RenewEntry | RequestEntry) else {}
         entries[at] = dataclasses.replace(there, statement=text.decode(), signature=signature, **proof)
 
     return change
@@ -141,7 +141,7 @@ def late(at: int, milliseconds: int) -> Change:
 
 def test_what_the_ca_wrote_is_whole(lived: World) -> None:
     entries = lived.entries()
-    expected = ["request", "approve", "issue", "request", "deny", "drop", "request", "revoke", "lock", "unlock"]
+    expected = ["request", "approve", "renew", "issue", "request", "deny", "drop", "request", "revoke", "lock", "unlock"]
     assert [each.TAG[1] for each in entries[2:]] == expected
     check(lived, entries)
 
@@ -160,8 +160,8 @@ def test_what_the_ca_wrote_is_whole(lived: World) -> None:
         (granted(principals=("root@web",)), "grants something else"),
         (granted(permit=("port-forwarding", "pty")), "grants something else"),
         (changed(YES, privilege=None), "not granted then: pending"),
-        (both(cut(ISSUED), appended(YES, "cy")), "did not wait: granted"),
-        (both(cut(ISSUED), late(YES, 900_000)), "did not wait: lapsed"),
+        (both(cut(RENEWED), appended(YES, "cy")), "did not wait: granted"),
+        (both(cut(RENEWED), late(YES, 900_000)), "did not wait: lapsed"),
         (both(cut(BACK), appended(YES, "di")), "did not wait: dropped"),
         (appended(NO, "di"), "did not wait: denied"),
         (both(changed(NO, actor="bo"), said(NO, "bo")), "by the person who asked"),
@@ -173,17 +173,24 @@ def test_what_the_ca_wrote_is_whole(lived: World) -> None:
         (changed(MORE, request=1), "which is no request"),
         (said(MORE, "bo", duration=600), "longer than was asked for"),
         (said(MORE, "bo", role="dev"), "does not ask for its role"),
-        (changed(ISSUED, statement=None, signature=None, possession=None), "nobody asked for it"),
-        (changed(ISSUED, request=1), "is not a request"),
+        (changed(RENEWED, request=1), "is not a request"),
+        (changed(RENEWED, actor="ana"), "not by the person who asked"),
+        (changed(RENEWED, role="dev"), "names another role"),
+        (changed(RENEWED, until=1_800_000_599), "longer than the rule that decided"),
+        (cut(ISSUED), "granted a certificate, and this is not its issue"),
+        (both(cut(ISSUED), appended(YES, "cy")), "granted a certificate, and this is not its issue"),
+        (changed(ISSUED, request=1), "nobody asked for it"),
+        (changed(ISSUED, request=MORE), "nobody asked for it"),
         (changed(ISSUED, actor="ana"), "another person or role"),
-        (said(ISSUED, "bo", request=BACK), "does not ask for a certificate"),
-        (said(ISSUED, "bo", action="withdraw", key=None), "does not ask for a certificate"),
-        (said(ISSUED, "bo", time=1_800_000_121), "not fresh"),
-        (said(ISSUED, "bo", audience="other.example.com"), "was made for"),
-        (certified(valid_before=1_800_000_901), "outlives its grant"),
+        (said(RENEWED, "bo", request=BACK), "does not ask for a certificate"),
+        (said(RENEWED, "bo", action="withdraw", key=None), "does not ask for a certificate"),
+        (said(RENEWED, "bo", time=1_800_000_121), "not fresh"),
+        (said(RENEWED, "bo", audience="other.example.com"), "was made for"),
+        (certified(valid_before=1_800_000_901), "longer than the rule that decided"),
+        (both(changed(RENEWED, until=1_800_000_901), certified(valid_before=1_800_000_901)), "outlives its grant"),
         (certified(principals=("root@web",)), "principals are not"),
         (certified(serial=9), "serial is 9"),
-        (certified(key_id="bo/db-admin/5"), "key id is"),
+        (certified(key_id="bo/db-admin/6"), "key id is"),
         (said(ENDED, "eve", request=ASKED), "names another request"),
         (said(ENDED, "eve", request=None, person="bo"), "names another request"),
         (said(ENDED, "eve", action="lock", request=None, person="bo"), "says something else"),
@@ -225,7 +232,6 @@ def test_no_certificate_comes_after_the_end(world: World, end: str) -> None:
     request = ask(world)
     world.answer("cy", "approve", request)
     world.renew("bo", request)
-    issue = world.entries()[-1]
     match end:
         case "drop":
             world.give_back("bo", "drop", request)
@@ -235,9 +241,9 @@ def test_no_certificate_comes_after_the_end(world: World, end: str) -> None:
             revoke(world, person="bo")
         case _:
             lock(world, "bo")
-    entries = world.entries()
-    ended = entries.pop()
-    entries[-1:] = [dataclasses.replace(ended, index=issue.index), dataclasses.replace(issue, index=ended.index)]
+    *entries, renewal, issue, ended = world.entries()
+    first = renewal.index
+    entries += [dataclasses.replace(each, index=first + at) for at, each in enumerate((ended, renewal, issue))]
     with pytest.raises(LogDamaged, match=r"was not granted then: (dropped|revoked)"):
         check(world, entries)
 

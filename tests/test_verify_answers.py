@@ -7,7 +7,7 @@ import pytest
 
 from ca import verify
 from ca.checkpoint import Checkpoint
-from ca.entry import AnyEntry, ApproveEntry, IssueEntry, RevokeEntry
+from ca.entry import AnyEntry, ApproveEntry, IssueEntry, RenewEntry, RevokeEntry
 from ca.errors import LogDamaged
 from ca.merkle import Frontier, leaf_hash
 from tests.world import World
@@ -27,14 +27,16 @@ def test_words_about_one_grant_ask_for_no_certificate_of_another(world: World) -
     assert world.ask("ana", role="dev", reason="").status_code == 201
     assert world.ask("ana").status_code == 201
     assert world.renew("ana", 2).status_code == 201
-    *_, web, again = world.entries()
+    *_, web, renewal, again = world.entries()
     assert isinstance(web, IssueEntry)
+    assert isinstance(renewal, RenewEntry)
     assert isinstance(again, IssueEntry)
-    rewritten(world, again)
+    rewritten(world, renewal, again)
     tbs = b64encode(dataclasses.replace(web.certificate, serial=again.index).to_be_signed).decode()
-    moved = dataclasses.replace(again, role="web-admin", request=web.request, tbs=tbs)
+    moved = dataclasses.replace(renewal, role="web-admin", request=web.request)
+    issued = dataclasses.replace(again, role="web-admin", request=web.request, tbs=tbs)
     with pytest.raises(LogDamaged, match="entry 6: its statement does not ask for a certificate of this grant"):
-        rewritten(world, moved)
+        rewritten(world, moved, issued)
 
 
 def test_a_grant_lasts_no_longer_than_each_approver_signed_for(world: World) -> None:
