@@ -48,6 +48,8 @@ from ca.statement import (
 )
 
 DAY: Final = 24 * 3600  # seconds
+MOST_REQUESTS: Final = 1000  # of a person for a role that are looked at: more grants a day cannot be budgeted
+LONGEST_CASE: Final = 2 * DAY  # seconds after which neither a request waits nor its grant lasts: a day each at most
 OnCallFacts = Callable[[str], Mapping[str, Shift | str]]  # of a person, by schedule
 
 
@@ -104,12 +106,24 @@ class Moment:
         """Now, with its zone."""
         return datetime.fromtimestamp(self.tail.time / 1000, UTC)
 
-    def case(self, index: int) -> Case:
-        """The case of the request in this entry. Raises `NotFound`."""
-        found = [self.tail.entry(each) for each in self.tail.log.case(index)]
+    def request(self, index: int) -> Request:
+        """The request in this entry. Raises `NotFound`."""
+        found = [self.tail.entry(each) for each in self.tail.log.request(index)]
         if not found:
             raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
         return request.fold(found, self.seconds)
+
+    def newest(self, person: str, role: str) -> Case | None:
+        """The newest case of the person and the role, unless it is surely over."""
+        since = self.tail.time - 1000 * LONGEST_CASE
+        newest = self.tail.log.requests(person, role, since, most=1)
+        return request.case(self.request(newest[0]), self.request) if newest else None
+
+    def case(self, asked: Request) -> Case:
+        """The case of a request, as it stands by the newest of it."""
+        newest = self.newest(asked.entry.actor, asked.entry.role)
+        is_its = newest is not None and newest.newest.entry.first == asked.entry.first
+        return newest if newest is not None and is_its else request.case(asked, self.request)
 
     def locked(self, person: str) -> bool:
         """Whether the security team has locked the person out."""
@@ -165,6 +179,49 @@ def act(said: Said, at: Moment) -> Act:
             raise NotFound(f"{type(other).__name__} does nothing to a request")
 
 
+# --------------------------------------------------------------------- asking
+
+
+def ask(asked: Asked, said: RequestStatement, at: Moment, uncertifiable: str | None) -> RequestEntry | RefuseEntry:
+    """The decision on a request; `uncertifiable` says why the key gets no certificate, if so."""
+    about: dict[str, Any] = {"role": said.role, "possession": asked.possession}
+    if uncertifiable is not None:
+        return at.refused(asked, "refused", uncertifiable, **about)
+    if at.locked(asked.person):
+        return at.refused(asked, "locked", f"{asked.person} is locked out by the security team", **about)
+    before = at.newest(asked.person, said.role) if said.role in at.rules.policy.roles else None
+    if before is not None and before.newest.status == "pending":
+        waiting = before.newest.entry.index
+        return at.refused(asked, "refused", f"request {waiting} for {said.role} waits already", **about)
+    held = before if before is not None and before.current.status == "granted" else None
+    facts = at.facts(asked, auto_granted=_auto_granted(asked.person, said.role, at), extensions=held and held.extensions)
+    decision = evaluate(at.rules.policy, said.role, said.duration, said.reason, facts)
+    about |= {"findings": decision.findings, "ways": decision.ways}
+    match decision:
+        case Denied():
+            return at.refused(asked, "denied", decision.message, **about)
+        case Pending():
+            about |= {"steps": decision.steps, "expires": decision.expires}
+        case Granted():
+            pass
+    if held is not None:
+        current = held.current.entry
+        about |= {"request": current.first, "extends": current.index, "extension": held.extensions + 1}
+    return record(RequestEntry, asked, at, privilege=decision.privilege, **about)
+
+
+def _auto_granted(person: str, name: str, at: Moment) -> int:
+    """How many requests for the role were granted to the person without approval in the last 24 hours, as far as it matters."""
+    role = at.rules.policy.roles.get(name)
+    if role is None or role.auto_per_day is None:
+        return 0
+    recent = at.tail.log.requests(person, name, at.tail.time - 1000 * DAY, most=MOST_REQUESTS)
+    if len(recent) == MOST_REQUESTS:  # also by requests that were withdrawn again: no way to hide the granted ones
+        return MOST_REQUESTS
+    entries = [at.tail.entry(index) for index in recent]
+    return sum(isinstance(each, RequestEntry) and not each.steps for each in entries)
+
+
 # ------------------------------------------------------------------- renewing
 
 
@@ -206,11 +263,10 @@ def _changed(now: Privilege, held: Request) -> str:
 
 
 def _answer(said: Said, answer: ApproveStatement | DenyStatement, at: Moment) -> Act:
-    case = at.case(answer.request)
-    asked = case.request(answer.request)
+    asked = at.request(answer.request)
     entry = asked.entry
     about = {"role": entry.role, "request": entry.index}
-    facts = replace(at.facts_again(asked), extensions=None if entry.request is None else case.extensions)
+    facts = replace(at.facts_again(asked), extensions=None if entry.extension is None else entry.extension - 1)
     if said.person == entry.actor:
         return at.refused(said, "own-request", "nobody answers their own request", **about)
     if not any(said.person in eligible(at.rules.policy, step, facts) for step in entry.steps or ()):
@@ -275,8 +331,7 @@ def same(one: Privilege, other: Privilege) -> bool:
 
 
 def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -> Act:
-    case = at.case(own.request)
-    asked = case.request(own.request)
+    asked = at.request(own.request)
     about = {"role": asked.entry.role, "request": own.request}
     if said.person != asked.entry.actor:
         return at.refused(said, "forbidden", f"request {own.request} is somebody else's", request=own.request)
@@ -284,9 +339,10 @@ def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -
         if asked.status != "pending":
             return at.refused(said, "not-pending", f"request {own.request} does not wait any more: {asked.status}", **about)
         return record(WithdrawEntry, said, at, **about)
-    if case.current.status != "granted":
-        return at.refused(said, "not-granted", f"there is nothing to give back: {case.current.status}", **about)
-    return record(DropEntry, said, at, **about)
+    current = at.case(asked).current
+    if current.status != "granted":
+        return at.refused(said, "not-granted", f"there is nothing to give back: {current.status}", **about)
+    return record(DropEntry, said, at, **about | {"request": asked.entry.first})
 
 
 def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, at: Moment) -> Act:
@@ -298,10 +354,10 @@ def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, 
         case UnlockStatement():
             return record(UnlockEntry, said, at, person=ending.person)
         case RevokeStatement(request=int(index)):
-            case = at.case(index)
-            if all(each.status not in request.OPEN for each in case.requests):
+            case = at.case(at.request(index))
+            if not {case.newest.status, case.current.status} & set(request.OPEN):
                 return at.refused(said, "not-granted", f"request {index} is over: {case.current.status}", request=index)
-            return record(RevokeEntry, said, at, person=case.current.entry.actor, request=index)
+            return record(RevokeEntry, said, at, person=case.current.entry.actor, request=case.current.entry.first)
         case RevokeStatement(serial=int(serial)):
             return record(RevokeEntry, said, at, person=_certified(serial, at), serial=serial)
         case RevokeStatement():

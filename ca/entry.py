@@ -127,7 +127,8 @@ class DecidedEntry(SaidEntry):
 class RequestEntry(DecidedEntry):
     """A request that policy granted at once (without `steps`) or that waits for approvals until `expires` (Unix seconds).
 
-    `request` is the first request of the grant that this one extends.
+    `request` is the first request of the grant that this one extends, `extends` the one under which that lasted longest, and
+    `extension` how often it will have been extended with this one.
     """
 
     TAG: ClassVar = ("kind", "request")
@@ -138,6 +139,13 @@ class RequestEntry(DecidedEntry):
     steps: tuple[Step, ...] | None = None
     expires: int | None = None
     request: int | None = None
+    extends: int | None = None
+    extension: int | None = None
+
+    @property
+    def first(self) -> int:
+        """The request that began the grant that this one extends, or else itself: the name of the case."""
+        return self.index if self.request is None else self.request
 
     @property
     def possession_signed(self) -> SshSig:

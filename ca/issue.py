@@ -7,20 +7,18 @@ gets the same certificate, made again from the bytes in the log.
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from ca import acts, entry, roles
-from ca.acts import DAY, Asked, Moment, OnCallFacts, Rules, Said, record
+from ca.acts import Asked, Moment, OnCallFacts, Rules, Said
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
 from ca.errors import BadSignature, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
 from ca.log import Log, Reading, Tail
-from ca.policy import Denied, Pending, evaluate
-from ca.request import Case
-from ca.roles import Policy, Role
+from ca.roles import Policy
 from ca.signers.uri import Signer
 from ca.statement import FRESH, CertificateStatement, RequestStatement
 from ca.trust import Trust
@@ -38,9 +36,6 @@ class Issued:
 
 
 _S = TypeVar("_S", bound=Said)
-LONGEST_CASE: Final = 2 * DAY  # seconds after which neither a request waits nor its grant lasts: a day each at most
-MOST_REQUESTS: Final = 1000  # of a person for a role that are looked at: more grants a day cannot be budgeted
-_LOOKED_AT: Final = 3  # of the newest, to find what is held or waits
 
 
 class CertificateAuthority:
@@ -135,36 +130,20 @@ class CertificateAuthority:
         return how(said, at)
 
     def _asked_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
-        said, own = asked.wanted, {"possession": asked.possession}
+        said = asked.wanted
         if not isinstance(said, RequestStatement):
             raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
-        if problem := self._uncertifiable(asked, at.rules.policy):
-            return [at.refused(asked, "refused", problem, role=said.role, **own)]
-        if at.locked(asked.person):
-            return [at.refused(asked, "locked", f"{asked.person} is locked out by the security team", role=said.role, **own)]
-        facts, held, role = at.facts(asked), None, at.rules.policy.roles.get(said.role)
-        if role is not None:
-            held, waiting = _held(asked.person, role, at)
-            if waiting is not None:
-                return [at.refused(asked, "refused", f"request {waiting} for {said.role} waits already", role=said.role, **own)]
-            count = _auto_granted(asked.person, role, at)
-            facts = replace(facts, auto_granted=count, extensions=None if held is None else held.extensions)
-        decision = evaluate(at.rules.policy, said.role, said.duration, said.reason, facts)
-        reasons = {"findings": decision.findings, "ways": decision.ways}
-        if isinstance(decision, Denied):
-            return [at.refused(asked, "denied", decision.message, role=said.role, **reasons, **own)]
-        more = reasons | own | {"role": decision.role, "privilege": decision.privilege}
-        more |= {"request": held.requests[0].entry.index} if held else {}
-        if isinstance(decision, Pending):
-            return [record(RequestEntry, asked, at, steps=decision.steps, expires=decision.expires, **more)]
-        request, until = record(RequestEntry, asked, at, **more), at.seconds + decision.privilege.duration
-        return [request, self._issue(asked, at, request, decision.privilege, until, at.tail.index + 1)]
+        request = acts.ask(asked, said, at, self._uncertifiable(asked, at.rules.policy))
+        if isinstance(request, RefuseEntry) or request.steps:
+            return [request]
+        until = at.seconds + request.privilege.duration
+        return [request, self._issue(asked, at, request, request.privilege, until, request.index + 1)]
 
     def _again_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
         said = asked.wanted
         if not isinstance(said, CertificateStatement):
             raise Malformed("the statement does not ask for a certificate", 'Its action must be "certificate"')
-        held = at.case(said.request).current
+        held = at.case(at.request(said.request)).current
         renewal = acts.renew(asked, held, at, self._uncertifiable(asked, at.rules.policy))
         if isinstance(renewal, RefuseEntry):
             return [renewal]
@@ -225,32 +204,6 @@ class CertificateAuthority:
         return signed
 
 
-def _held(person: str, role: Role, at: Moment) -> tuple[Case | None, int | None]:
-    """The case of a grant of the role that a request would extend, and the index of a request of theirs that waits."""
-    held = None
-    for index in at.tail.log.requests(person, role.name, at.tail.time - 1000 * LONGEST_CASE, most=_LOOKED_AT):
-        asked = at.tail.entry(index)
-        if role.max_extensions is None and isinstance(asked, RequestEntry) and asked.steps is None:
-            continue  # it did not wait, and nothing extends it: no need to read what became of it
-        case = at.case(index)
-        if case.request(index).status == "pending":
-            return held, index
-        if held is None and role.max_extensions is not None and case.current.status == "granted":
-            held = case
-    return held, None
-
-
-def _auto_granted(person: str, role: Role, at: Moment) -> int:
-    """How many requests for the role were granted to the person without approval in the last 24 hours, as far as it matters."""
-    if role.auto_per_day is None:
-        return 0
-    recent = at.tail.log.requests(person, role.name, at.tail.time - 1000 * DAY, most=MOST_REQUESTS)
-    if len(recent) == MOST_REQUESTS:  # also by requests that were withdrawn again: no way to hide the granted ones
-        return MOST_REQUESTS
-    entries = [at.tail.entry(index) for index in recent]
-    return sum(isinstance(each, RequestEntry) and not each.steps for each in entries)
-
-
 def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
     """The answer that this very statement got before. Raises `Replayed`, and `NotFound` for a certificate whose grant is over."""
     if getattr(known, "statement", None) != said.text or known.actor != said.person:
@@ -266,8 +219,8 @@ def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
 
 def _still_held(issued: Sequence[AnyEntry], at: Moment) -> Sequence[AnyEntry]:
     request, issue = issued[0].index, issued[-1].index
-    case = at.case(request)
-    status = "revoked" if issue in case.revoked_serials else case.request(request).status
+    asked = at.request(request)
+    status = "revoked" if issue in asked.revoked_serials else asked.status
     if status != "granted":  # also for whoever never got it: the answer, or the signature, may have been lost
         raise NotFound(f"request {request} is {status}: its certificate is not made again", "Ask again")
     return issued

@@ -46,8 +46,11 @@ class Reading(Protocol):
     def newest(self, kind: str) -> bytes | None:
         """The bytes of the newest entry of this kind."""
 
-    def case(self, request: int) -> list[int]:
-        """The entries of the case of this request, with the revocations and locks of its person; empty if it is no request."""
+    def request(self, index: int) -> list[int]:
+        """The entries that say how a request stands, as `ca.request.fold` wants them; empty if there is none at `index`.
+
+        As cheap for the last of many that extend a grant as for the first.
+        """
 
     def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
         """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""

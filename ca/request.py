@@ -1,10 +1,11 @@
 """The state of a request is a fold over its entries; nothing is ever updated.
 
-A request, what was answered to it, and the requests that extend its grant are one case. A grant begins when the last approval is
-logged (or with the request, when none is needed) and ends by itself; dropping, revoking or locking ends all of the case.
+A request and those that extend its grant are one case. A grant begins when the last approval is logged (or with the request, when
+none is needed) and ends by itself; dropping, revoking or locking ends all of the case. However long a case gets, two of its
+requests say how it stands: the newest, and the one that the newest extends.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -20,6 +21,7 @@ from ca.entry import (
     RevokeEntry,
     WithdrawEntry,
 )
+from ca.errors import Malformed
 
 Status = Literal["pending", "granted", "ended", "denied", "withdrawn", "lapsed", "unused", "dropped", "revoked"]
 Ending = DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry
@@ -33,7 +35,8 @@ class _Folding:
     entry: RequestEntry
     approvals: list[ApproveEntry] = field(default_factory=list)
     grant: tuple[int, Privilege] | None = None
-    issued: list[IssueEntry] = field(default_factory=list)
+    used: bool = False
+    revoked_serials: set[int] = field(default_factory=set)
     ending: Ending | None = None
 
 
@@ -44,7 +47,7 @@ class Request:
     entry: RequestEntry
     status: Status
     approvals: tuple[ApproveEntry, ...]
-    issued: tuple[IssueEntry, ...]
+    revoked_serials: frozenset[int]  # of the person's certificates, those that were revoked one by one since
     privilege: Privilege
     granted_at: int | None
     until: int | None
@@ -55,77 +58,66 @@ class Request:
         """When it was made."""
         return self.entry.time // 1000
 
+    def revokes(self, serial: int) -> bool:
+        """Whether a certificate of this request is not valid any more, whatever its dates say."""
+        return self.status in ("dropped", "revoked") or serial in self.revoked_serials
+
 
 @dataclass(frozen=True)
 class Case:
-    """A request with those that extend its grant, oldest first, and the serials that were revoked one by one."""
+    """A grant with what extends it: its newest request, and the one that this extends."""
 
-    requests: tuple[Request, ...]
-    revoked_serials: frozenset[int]
-
-    def request(self, index: int) -> Request:
-        """The request in this entry. Raises `KeyError`."""
-        return {each.entry.index: each for each in self.requests}[index]
+    newest: Request
+    before: Request | None
 
     @property
     def current(self) -> Request:
-        """The one whose grant lasts longest now, else the newest."""
-        held = [each for each in self.requests if each.status == "granted"]
-        return max(held, key=lambda each: each.until or 0) if held else self.requests[-1]
+        """The one whose grant lasts longest now, else the newest.
+
+        There is no third: when the newest was asked for, nothing lasted longer than what it extends, and nothing waited.
+        """
+        held = [each for each in (self.newest, self.before) if each is not None and each.status == "granted"]
+        return max(held, key=lambda each: each.until or 0) if held else self.newest
 
     @property
     def extensions(self) -> int:
         """How often the grant was extended."""
-        return sum(each.granted_at is not None for each in self.requests[1:])
-
-    def revoked(self, now: int) -> tuple[int, ...]:
-        """The serials of certificates that are valid at `now` by their dates, but not any more."""
-        return tuple(
-            issue.index
-            for each in self.requests
-            for issue in each.issued
-            if (each.status in ("dropped", "revoked") or issue.index in self.revoked_serials)
-            and issue.certificate.valid_before > now
-        )
+        if self.newest.entry.extension is None:
+            return 0
+        return self.newest.entry.extension - (self.newest.granted_at is None)
 
 
-def fold(entries: Iterable[AnyEntry], now: int) -> Case:
-    """The case that these entries tell, in order, as it is at `now` (Unix seconds).
+def case(newest: Request, read: Callable[[int], Request]) -> Case:
+    """The case whose newest request this is; `read` gives a request by its index."""
+    before = newest.entry.extends
+    return Case(newest, None if before is None else read(before))
 
-    They are the request, those that extend it, every entry that names one of them, and the revocations and locks of the person.
+
+def fold(entries: Iterable[AnyEntry], now: int) -> Request:
+    """The request that these entries tell, in order, as it is at `now` (Unix seconds).
+
+    They are the request, its answers, the first `issue` of it, and what ended its case or every grant of its person since.
     """
-    requests: dict[int, _Folding] = {}
-    serials: set[int] = set()
-    for each in entries:
+    first, *rest = entries
+    if not isinstance(first, RequestEntry):
+        raise Malformed(f"entry {first.index} is not a request")
+    request = _Folding(first, grant=None if first.steps else (first.time // 1000, first.privilege))
+    for each in rest:
         match each:
-            case RequestEntry():
-                begun = None if each.steps else (each.time // 1000, each.privilege)
-                requests[each.index] = _Folding(each, grant=begun)
             case ApproveEntry():
-                request = requests[each.request]
                 request.approvals.append(each)
                 if each.privilege is not None:
                     request.grant = (each.time // 1000, each.privilege)
             case IssueEntry():
-                requests[each.request].issued.append(each)
-            case DenyEntry() | WithdrawEntry():
-                requests[each.request].ending = each
+                request.used = True
             case RevokeEntry() if each.serial is not None:
-                serials.add(each.serial)
-            case DropEntry() | RevokeEntry() | LockEntry():
-                _end(requests, each)
+                request.revoked_serials.add(each.serial)
+            case DenyEntry() | WithdrawEntry() | DropEntry() | RevokeEntry() | LockEntry():
+                if _at(request, each.time // 1000).status in OPEN:
+                    request.ending = each
             case _:
                 pass
-    return Case(tuple(_at(each, now) for each in requests.values()), frozenset(serials))
-
-
-def _end(requests: dict[int, _Folding], ending: DropEntry | RevokeEntry | LockEntry) -> None:
-    """Ends what was open then; an entry that names another case of the person says nothing about this one."""
-    named = None if isinstance(ending, LockEntry) else ending.request
-    if named is None or named in requests:
-        for each in requests.values():
-            if _at(each, ending.time // 1000).status in OPEN:
-                each.ending = ending
+    return _at(request, now)
 
 
 def _at(folding: _Folding, now: int) -> Request:
@@ -137,7 +129,7 @@ def _at(folding: _Folding, now: int) -> Request:
         entry=folding.entry,
         status=_status(folding, until, now),
         approvals=tuple(folding.approvals),
-        issued=tuple(folding.issued),
+        revoked_serials=frozenset(folding.revoked_serials),
         privilege=privilege,
         granted_at=begun,
         until=until,
@@ -158,6 +150,6 @@ def _status(folding: _Folding, until: int | None, now: int) -> Status:
         case None:
             pass
     if until is not None:
-        return "granted" if now < until else "ended" if folding.issued else "unused"
+        return "granted" if now < until else "ended" if folding.used else "unused"
     return "lapsed" if now >= (folding.entry.expires or 0) else "pending"
 

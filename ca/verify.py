@@ -5,6 +5,7 @@ in the tree; every person's signature verifies; every certificate is exactly wha
 Which key belongs to which person is policy's business and not judged here.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -31,7 +32,7 @@ from ca.entry import (
 )
 from ca.errors import JitSshError, LogDamaged
 from ca.keys import PublicKey
-from ca.request import Request, fold
+from ca.request import Request, case, fold
 from ca.sshsig import SshSig
 from ca.statement import (
     FRESH,
@@ -161,6 +162,11 @@ class _InOrder:
         return source
 
 
+def _since(entries: list[AnyEntry], index: int) -> list[AnyEntry]:
+    """Those behind `index`."""
+    return entries[bisect_right(entries, index, key=lambda each: each.index) :]
+
+
 _NO_CERTIFICATE: Final = "the entry before is granted a certificate, and this is not its issue"
 _OnRequest = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry
 
@@ -176,8 +182,11 @@ class _Reader:
         self._ca_keys = trust.public_keys
         self._time = 0
         self._statements: set[str] = set()
-        self._cases: dict[int, list[AnyEntry]] = {}  # by the index of each of its requests
-        self._of_person: dict[str, list[list[AnyEntry]]] = {}
+        self._requests: dict[int, list[AnyEntry]] = {}  # with their answers and their first certificate
+        self._newest: dict[tuple[str, str], int] = {}  # request, by person and role
+        self._ended: dict[int | str, list[AnyEntry]] = {}  # what ended a case, by its first request; or all of a person
+        self._locked: set[str] = set()
+        self._policy = 0
         self.hidden = False  # whether an entry before was not shown: then others may refer to what was not seen
         self.signatures = 0
         self.certificates = 0
@@ -211,7 +220,7 @@ class _Reader:
                 _demand(found.origin == self._trust.origin, f"it begins the log {found.origin}")
                 _demand(found.log_key == self._trust.log_key, "its log key is not the one that this machine trusts")
             case PolicyEntry():
-                pass
+                self._policy = found.index
             case RequestEntry():
                 self._check_request(found)
             case RefuseEntry():
@@ -233,6 +242,9 @@ class _Reader:
         _demand(abs(said.time - found.time // 1000) <= FRESH, "its statement was not fresh")
         touched = found.signed.verify(found.statement.encode())
         _demand(touched or not found.hardware_key, "no touch of a security key is proven, though it says so")
+        _demand(isinstance(found, RefuseEntry) or found.actor not in self._locked, f"{found.actor} is locked out")
+        in_force = self._policy == found.policy or (self.hidden and self._policy < found.policy < found.index)
+        _demand(in_force, f"it names entry {found.policy} as the policy in force")
         self._statements.add(said.id)
         self.signatures += 1
         if isinstance(found, RefuseEntry) and found.possession is not None:
@@ -254,32 +266,51 @@ class _Reader:
             raise LogDamaged("its statement does not ask for its role")
         longest = LONGEST if said.duration is None else said.duration
         _demand(found.privilege.duration <= longest, "it is for longer than was asked for")
-        case = self._cases.get(found.request, []) if found.request is not None else []
-        if case:
-            _demand(case[0].actor == found.actor, "it extends another person's grant")
-        else:
-            _demand(found.request is None or self.hidden, f"it extends {found.request}, which is no request")
-            self._of_person.setdefault(found.actor, []).append(case)
-        case.append(found)
-        self._cases[found.index] = case
+        self._check_extension(found)
+        self._requests[found.index] = [found]
+        self._newest[found.actor, found.role] = found.index
         self._asking = None if found.steps else found
 
-    def _asked(self, index: int) -> tuple[list[AnyEntry], Request] | None:
-        """The case of a request and how it stands, or None if it was not shown."""
-        case = self._cases.get(index)
-        if case is None:
+    def _check_extension(self, found: RequestEntry) -> None:
+        """Whoever holds the role extends what they hold, once more than before; whoever does not begins anew."""
+        newest = self._newest.get((found.actor, found.role))
+        if newest is None and self.hidden and found.request not in self._requests:
+            return
+        before = None if newest is None else case(self._known(newest), self._known)
+        _demand(before is None or before.newest.status != "pending", "another request of the person for the role waits")
+        expected: tuple[int | None, ...] = (None, None, None)
+        if before is not None and before.current.status == "granted":
+            expected = before.current.entry.first, before.current.entry.index, before.extensions + 1
+        extends = found.request, found.extends, found.extension
+        _demand(extends == expected, f"it extends {extends}, and what its person holds of the role is {expected}")
+
+    def _asked(self, index: int) -> Request | None:
+        """A request as it stands, or None if it was not shown."""
+        if index not in self._requests:
             _demand(self.hidden, f"it names entry {index}, which is not a request")
             return None
-        return case, fold(case, self._time // 1000).request(index)
+        return self._known(index)
+
+    def _known(self, index: int) -> Request:
+        if index not in self._requests:
+            raise LogDamaged(f"it names entry {index}, which is not a request")
+        told = self._requests[index]
+        asked = told[0]
+        if not isinstance(asked, RequestEntry):
+            raise LogDamaged(f"it names entry {index}, which is not a request")
+        ended = [since for key in (asked.first, asked.actor) for since in _since(self._ended.get(key, []), index)]
+        return fold(sorted(told + ended, key=lambda each: each.index), self._time // 1000)
 
     def _check_on_request(self, found: _OnRequest) -> None:
         said = self._check_said(found)
         _demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
-        _demand(getattr(said, "request", None) == found.request, "its statement is about another request")
-        known = self._asked(found.request)
-        if known is None:
+        about = getattr(said, "request", None)
+        _demand(isinstance(found, DropEntry) or about == found.request, "its statement is about another request")
+        asked = None if about is None else self._asked(about)
+        if asked is None:
             return
-        case, asked = known
+        if isinstance(found, DropEntry):
+            _demand(asked.entry.first == found.request, "its statement is about another request")
         _demand(asked.entry.role == found.role, "it names another role than its request")
         if isinstance(found, ApproveEntry | DenyEntry):
             _demand(asked.status == "pending", f"its request did not wait: {asked.status}")
@@ -292,26 +323,41 @@ class _Reader:
             _check_approval(found, asked)
         if isinstance(found, WithdrawEntry):
             _demand(asked.status == "pending", f"its request did not wait: {asked.status}")
-        case.append(found)
+        if isinstance(found, DropEntry):
+            self._ended.setdefault(found.request, []).append(found)
+        else:
+            self._requests[found.request].append(found)
 
     def _check_on_person(self, found: RevokeEntry | LockEntry | UnlockEntry) -> None:
         said = self._check_said(found)
         _demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
-        for name in ("request", "serial"):
-            _demand(getattr(said, name, None) == getattr(found, name, None), f"its statement names another {name}")
+        _demand(getattr(said, "serial", None) == getattr(found, "serial", None), "its statement names another serial")
+        self._check_ended_case(found, getattr(said, "request", None))
         named = getattr(said, "person", None)  # who signed for one request or certificate does not name its person
         _demand(named in (None, found.person), "its statement names another person")
-        for case in self._of_person.get(found.person, []):
-            case.append(found)
+        ended = found.request if isinstance(found, RevokeEntry) else None
+        if not isinstance(found, UnlockEntry):
+            self._ended.setdefault(found.person if ended is None else ended, []).append(found)
+        if isinstance(found, LockEntry):
+            self._locked.add(found.person)
+        elif isinstance(found, UnlockEntry):
+            self._locked.discard(found.person)
+
+    def _check_ended_case(self, found: RevokeEntry | LockEntry | UnlockEntry, about: int | None) -> None:
+        ended = found.request if isinstance(found, RevokeEntry) else None
+        asked = None if about is None else self._asked(about)
+        if asked is not None:
+            _demand((ended, found.person) == (asked.entry.first, asked.entry.actor), "its statement names another request")
+        else:
+            _demand((about is None) == (ended is None), "its statement names another request")
 
     def _check_renewal(self, found: RenewEntry) -> None:
-        said, known = self._check_said(found), self._asked(found.request)
-        if not isinstance(said, CertificateStatement) or (known and self._cases.get(said.request) is not known[0]):
+        said, asked = self._check_said(found), self._asked(found.request)
+        if not isinstance(said, CertificateStatement) or (asked and self._known(said.request).entry.first != asked.entry.first):
             raise LogDamaged("its statement does not ask for a certificate of this grant")
         self._check_possession(found.possession, said, found.statement)
         self._asking = found
-        if known is not None:
-            asked = known[1]
+        if asked is not None:
             _demand(found.actor == asked.entry.actor, "it is not by the person who asked")
             _demand(found.role == asked.entry.role, "it names another role than its request")
             _demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
@@ -333,16 +379,16 @@ class _Reader:
         self.certificates += 1
 
     def _check_within_grant(self, found: IssueEntry, certificate: Certificate) -> None:
-        known = self._asked(found.request)
-        if known is None:
+        asked = self._asked(found.request)
+        if asked is None:
             _demand(found.request < self._start, f"it points to entry {found.request}, which was not shown")
             return
-        case, asked = known
         request = asked.entry
         _demand((found.actor, found.role) == (request.actor, request.role), "it names another person or role than its request")
         _demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
         _check_certificate(found, certificate, asked)
-        case.append(found)
+        if len(self._requests[found.request]) == 1 + len(asked.approvals):  # the first certificate: one says that it was used
+            self._requests[found.request].append(found)
 
 
 _STATEMENT_OF: Final[dict[type[AnyEntry], type[AnyStatement]]] = {

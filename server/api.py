@@ -91,8 +91,9 @@ class Door:
         request, issue = issued.request, issued.issue
         if request.request is None and issue.index == request.index + 1:  # granted at once: the grant began with it
             return {"until": request.time // 1000 + request.privilege.duration, "status": "granted", "extensions": 0}
-        case, granted = self._cases.of(request.index, self._clock())
-        return {"until": granted.until, "status": granted.status, "extensions": case.extensions}
+        granted = self._cases.of(request.index, self._clock())
+        extensions = self._cases.extensions(granted, self._clock())
+        return {"until": granted.until, "status": granted.status, "extensions": extensions}
 
     def answer(self, index: int, action: str) -> Response:
         """A person approves, denies, withdraws or drops a request: how it stands then."""
@@ -129,13 +130,12 @@ class Door:
         """The requests that are mine, that wait for me, or all."""
         who, now = self._reader(self._ca.rules.policy), self._clock()
         listed = self._cases.listed(request.args.get("view", "mine"), who.person, now)
-        shown = [self._cases.shown(self._cases.of(each.entry.index, now)[0], each, now) for each in listed]
-        return _answer({"requests": shown})
+        return _answer({"requests": [self._cases.shown(each, now) for each in listed]})
 
     def request(self, index: int) -> Response:
         """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed."""
         who = self._reader(self._ca.rules.policy)
-        _, asked = self._cases.of(index, self._clock())
+        asked = self._cases.of(index, self._clock())
         if not self._cases.visible(asked, who.person, self._clock()):
             raise NotFound(f"entry {index} is not a request of yours, nor one for you to answer", "jit-ssh requests lists them")
         self._wait(index, request.args.get("seen"), min(_number("wait") or 0, LONGEST_WAIT))
@@ -148,15 +148,14 @@ class Door:
         try:
             while (left := end - time.monotonic()) > 0 and not self._ca.log.released:
                 size = self._store.size()
-                if self._cases.of(index, self._clock())[1].status != seen:
+                if self._cases.of(index, self._clock()).status != seen:
                     return
                 self._ca.log.wait(size, min(left, 1.0))
         finally:
             self._may_wait.release()
 
     def _case(self, index: int, status: HTTPStatus = HTTPStatus.OK) -> Response:
-        case, asked = self._cases.of(index, self._clock())
-        return _answer(self._cases.shown(case, asked, self._clock()), status)
+        return _answer(self._cases.shown(self._cases.of(index, self._clock()), self._clock()), status)
 
     def krl(self) -> Response:
         """What hosts must not accept any more, as OpenSSH reads it; made again for a longer log, and each minute."""

@@ -11,7 +11,7 @@ from ca.errors import Forbidden, NotFound
 from ca.issue import CertificateAuthority
 from ca.merkle import leaf_hash
 from ca.policy import Facts
-from ca.request import Case, Request
+from ca.request import Request
 from ca.roles import Policy
 from ca.statement import ApproveStatement, parse
 from ca.store.sqlite import Filter, SqliteStore
@@ -33,17 +33,18 @@ class Cases:
     def _policy(self) -> Policy:
         return self._ca.rules.policy
 
-    def of(self, index: int, now: float) -> tuple[Case, Request]:
-        """The case and the request in entry `index` as they are `now`. Raises `NotFound`."""
-        case = self._case(index, now)
-        if case is None:
+    def of(self, index: int, now: float) -> Request:
+        """The request in entry `index` as it is `now`. Raises `NotFound`."""
+        indexes = self._store.request(index) if index < self._store.size() else []  # SQLite has no numbers beyond 64 bits
+        if not indexes:
             raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
-        return case, case.request(index)
+        return request.fold([entry.decode(next(self._store.entries(each, each + 1))) for each in indexes], int(now))
 
-    def _case(self, index: int, now: float) -> Case | None:
-        indexes = self._store.case(index) if index < self._store.size() else []  # SQLite has no numbers beyond 64 bits
-        found = [entry.decode(next(self._store.entries(each, each + 1))) for each in indexes]
-        return request.fold(found, int(now)) if found else None
+    def extensions(self, asked: Request, now: float) -> int:
+        """How often the grant of this request was extended."""
+        [newest] = self._requests(Filter(actor=asked.entry.actor, role=asked.entry.role, kind="request"), 1, now)
+        of_it = newest if newest.entry.first == asked.entry.first else asked
+        return request.case(of_it, lambda index: self.of(index, now)).extensions
 
     def visible(self, asked: Request, person: str, now: float) -> bool:
         """Whether it is the person's own, or theirs to answer or to audit."""
@@ -68,7 +69,7 @@ class Cases:
 
     def _requests(self, wanted: Filter, most: int, now: float) -> list[Request]:
         entries = (entry.decode(source) for source in self._store.select(wanted, most))
-        return [self.of(each.index, now)[1] for each in entries]
+        return [self.of(each.index, now) for each in entries]
 
     def _waits_for(self, person: str, asked: Request, now: float) -> bool:
         answered = {yes.actor for yes in asked.approvals}
@@ -82,10 +83,11 @@ class Cases:
 
     # ---------------------------------------------------------------- as JSON
 
-    def shown(self, case: Case, asked: Request, now: float) -> dict[str, Any]:
+    def shown(self, asked: Request, now: float) -> dict[str, Any]:
         """Everything about a request that its approvers need to see."""
         made, encoded = asked.entry, asked.entry.encode()
         role = self._policy.roles.get(made.role)
+        certificates = self._issued(Filter(request=made.index, kind="issue"), MOST)
         members: dict[str, Any] = {
             "request": made.index,
             "leaf": leaf_hash(encoded).hex(),
@@ -101,14 +103,14 @@ class Cases:
             "granted_at": asked.granted_at,
             "until": asked.until,
             "extends": made.request,
-            "extensions": case.extensions,
+            "extensions": self.extensions(asked, now),
             "accounts": self._accounts(asked.privilege.principals),
             "force_command": asked.privilege.force_command,
             "permit": asked.privilege.permit,
             "steps": [self._step(step, asked, now) for step in made.steps or ()],
             "approvals": [_approval(yes) for yes in asked.approvals],
             **_ending(asked),
-            "certificates": [_certificate(each) for each in asked.issued],
+            "certificates": [_certificate(each) for each in reversed(certificates)],
             "findings": canonical.plain(made.findings),
             "ways": canonical.plain(made.ways),
             "recent": self._recent(made, now),
@@ -140,13 +142,18 @@ class Cases:
         """The serials of all certificates that would be valid now, had they not been revoked."""
         since = int((now - DAY) * 1000)
         people = {person for person in map(_whose, self._endings(since)) if person is not None}
-        serials: set[int] = set()
+        serials: list[int] = []
         for person in people:
-            issued = map(entry.decode, self._store.select(Filter(actor=person, kind="issue", since=since), _ALL))
-            lasting = (each for each in issued if isinstance(each, IssueEntry) and each.certificate.valid_before > now)
-            for request_index in {each.request for each in lasting}:
-                serials.update(self.of(request_index, now)[0].revoked(int(now)))
+            requests: dict[int, Request] = {}
+            for issue in self._issued(Filter(actor=person, kind="issue", since=since), _ALL):
+                if issue.certificate.valid_before > now:
+                    asked = requests.get(issue.request) or requests.setdefault(issue.request, self.of(issue.request, now))
+                    serials += [issue.index] if asked.revokes(issue.index) else []
         return sorted(serials)
+
+    def _issued(self, wanted: Filter, most: int) -> list[IssueEntry]:
+        found = map(entry.decode, self._store.select(wanted, most))
+        return [each for each in found if isinstance(each, IssueEntry)]
 
     def _endings(self, since: int) -> Iterable[entry.AnyEntry]:
         for kind in ("drop", "revoke", "lock"):

@@ -349,6 +349,64 @@ def test_a_second_request_for_a_role_that_is_held_extends_the_grant(world: World
     world.check()
 
 
+def test_a_role_without_a_limit_is_extended_as_well_and_given_back_as_one(world: World) -> None:
+    first = said(world.ask("ana"))["request"]
+    world.now += 20 * MINUTE
+    second = said(world.ask("ana"))
+    assert (second["extensions"], second["until"]) == (1, world.now + 1800)
+    world.now += 20 * MINUTE
+    assert certificate(world.renew("ana", first)).certificate.valid_before == second["until"]
+    third = said(world.ask("ana"))["request"]
+    assert shown(world, third)["extensions"] == shown(world, second["request"])["extensions"] == 2
+    serials = [each.index for each in world.entries() if isinstance(each, IssueEntry)]
+    assert world.give_back("ana", "drop", second["request"]).status_code == 200
+    assert [world.status(each) for each in (first, second["request"], third)] == ["ended", "dropped", "dropped"]
+    assert revoked(world) == serials[1:], "the first one has expired"
+    world.check()
+
+
+def test_a_long_grant_is_held_through_short_extensions_of_it(world: World) -> None:
+    long = said(world.ask("ana", duration=3600))["request"]
+    for extension in range(1, 5):
+        short = said(world.ask("ana", duration=60))["request"]
+        asked = world.entries()[short]
+        assert isinstance(asked, RequestEntry)
+        assert (asked.request, asked.extends, asked.extension) == (long, long, extension)
+        world.now += 120
+        assert world.status(short) == "ended"
+    assert certificate(world.renew("ana", long)).certificate.valid_before == START + 3600
+    world.now = START + 3600
+    anew = said(world.ask("ana"))["request"]
+    asked = world.entries()[anew]
+    assert isinstance(asked, RequestEntry)
+    assert (asked.request, asked.extends, asked.extension) == (None, None, None)
+    world.check()
+
+
+def test_what_waited_or_was_withdrawn_does_not_hide_what_is_held(world: World) -> None:
+    first = held(world)
+    for _ in range(5):
+        world.give_back("bo", "withdraw", ask(world))
+    assert shown(world, ask(world))["extends"] == first
+    world.check()
+
+
+def test_the_last_of_many_requests_is_looked_up_as_cheaply_as_the_first(world: World) -> None:
+    def effort(request: int) -> int:
+        """How many steps SQLite takes, and how many entries have to be read."""
+        steps: list[None] = []
+        database = world.store._reader.db.conn
+        database.set_progress_handler(lambda: steps.append(None), 1)
+        read = len(world.store.request(request))
+        database.set_progress_handler(None, 0)
+        return len(steps) + 1000 * read
+
+    efforts = [effort(said(world.ask("ana", role="dev", reason=""))["request"]) for _ in range(40)]
+    assert max(efforts[2:]) <= efforts[1] + 10
+    world.renew("ana", 2)
+    assert effort(2) <= efforts[0] + 10, "nor do certificates and extensions matter to an old one"
+
+
 def test_an_extension_needs_what_a_new_request_needs(world: World) -> None:
     first = held(world)
     second = ask(world)

@@ -259,8 +259,24 @@ class Lifecycle(RuleBasedStateMachine):
             window, asked = beginning(log, number), json.loads(log[number]["statement"]).get("duration")
             if window is not None:
                 assert 0 < window[1] - window[0] <= min(asked or 10**9, LONGEST[log[number]["role"]])
-        extending = [first_of(log, number) for number in self.requests() if beginning(log, number) and "request" in log[number]]
-        assert all(extending.count(number) <= 2 for number in extending)
+        extending = [number for number in self.requests() if beginning(log, number) and "request" in log[number]]
+        for number in extending:
+            before = [each for each in extending if first_of(log, each) == first_of(log, number) and each <= number]
+            assert log[number]["extension"] == len(before)
+            assert log[number]["role"] != "db-admin" or len(before) <= 2
+
+    @invariant()
+    def what_is_held_is_extended_and_nothing_else(self) -> None:
+        log = self.log
+        for number in self.requests():
+            asked = log[number]
+            same = [each for each in self.requests() if all(log[each][name] == asked[name] for name in ("actor", "role"))]
+            then = asked["time"] // 1000
+            held = [each for each in same if each < number and standing(log[:number], each, then) == "granted"]
+            assert {first_of(log, each) for each in held} == ({asked["request"]} if "request" in asked else set())
+            if held:
+                ends = [beginning(log[:number], each) or (0, 0) for each in held]
+                assert (beginning(log[:number], asked["extends"]) or (0, 0))[1] == max(end for _, end in ends)
 
     @invariant()
     def no_certificate_is_outside_a_grant(self) -> None:

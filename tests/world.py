@@ -205,7 +205,7 @@ class World:
 
     def status(self, request: int) -> str:
         """How a request stands now."""
-        return Cases(self.ca, self.store).of(request, self.now)[1].status
+        return Cases(self.ca, self.store).of(request, self.now).status
 
     def read(self, person: str, path: str, /, **changes: Any) -> TestResponse:
         """`GET path` as this person."""

@@ -37,7 +37,7 @@ def lifecycle(db: Database) -> None:
     """What the cases of requests are found by."""
     db.execute("ALTER TABLE entries ADD COLUMN person TEXT AS (json_extract(entry, '$.person'))")
     db.execute("CREATE INDEX entries_of_role ON entries (actor, role, idx) WHERE kind = 'request'")
-    db.execute("CREATE INDEX entries_request ON entries (request) WHERE request IS NOT NULL")
+    db.execute("CREATE INDEX entries_request ON entries (request, kind) WHERE request IS NOT NULL")
     db.execute("CREATE INDEX entries_person ON entries (person) WHERE person IS NOT NULL")
 
 
@@ -82,16 +82,17 @@ _SCHEMA: Final = [
 ]
 
 
-_CASE: Final = """
-    WITH asked (idx, person) AS (SELECT coalesce(request, idx), actor FROM entries WHERE idx = ? AND kind = 'request'),
-    requests (idx) AS (
-        SELECT idx FROM asked
-        UNION SELECT entries.idx FROM entries JOIN asked ON entries.request = asked.idx WHERE kind = 'request'
-    )
-    SELECT idx FROM requests
-    UNION SELECT entries.idx FROM entries JOIN requests ON entries.request = requests.idx WHERE kind <> 'refuse'
-    UNION SELECT entries.idx FROM entries JOIN asked ON entries.person = asked.person AND entries.idx > asked.idx
-        WHERE kind IN ('revoke', 'lock')
+_REQUEST: Final = """
+    WITH asked (idx, first, person) AS (SELECT idx, coalesce(request, idx), actor FROM entries WHERE idx = ? AND kind = 'request')
+    SELECT idx FROM asked
+    UNION ALL SELECT answer.idx FROM asked JOIN entries AS answer INDEXED BY entries_request ON answer.request = asked.idx
+        WHERE answer.kind IN ('approve', 'deny', 'withdraw')
+    UNION ALL SELECT (SELECT min(idx) FROM entries INDEXED BY entries_request WHERE request = asked.idx AND kind = 'issue')
+        FROM asked WHERE EXISTS (SELECT 1 FROM entries INDEXED BY entries_request WHERE request = asked.idx AND kind = 'issue')
+    UNION ALL SELECT ending.idx FROM asked JOIN entries AS ending INDEXED BY entries_request ON ending.request = asked.first
+        WHERE ending.kind IN ('drop', 'revoke') AND ending.idx > asked.idx
+    UNION ALL SELECT ending.idx FROM asked JOIN entries AS ending INDEXED BY entries_person ON ending.person = asked.person
+        WHERE ending.kind IN ('revoke', 'lock') AND ending.request IS NULL AND ending.idx > asked.idx
     ORDER BY 1
 """
 
@@ -115,6 +116,7 @@ class Filter:
     since: int | None = None
     until: int | None = None
     serial: int | None = None
+    request: int | None = None
     start: int | None = None  # index, with it the oldest come first
     before: int | None = None  # index
     among: tuple[int, ...] | None = None  # indices
@@ -129,6 +131,7 @@ class Filter:
             ("time >= ?", self.since),
             ("time < ?", self.until),
             ("idx = ? AND kind = 'issue'", self.serial),
+            ("request = ?", self.request),
             ("idx >= ?", self.start),
             ("idx < ?", self.before),
             ("idx IN (SELECT value FROM json_each(?))", None if self.among is None else json.dumps(self.among)),
@@ -202,8 +205,8 @@ class _Session:
         found = self._one("SELECT entry FROM entries WHERE kind = ? ORDER BY idx DESC LIMIT 1", kind)
         return None if found is None else str(found).encode()
 
-    def case(self, request: int) -> list[int]:
-        return [row[0] for row in self._rows(_CASE, request)]
+    def request(self, index: int) -> list[int]:
+        return [row[0] for row in self._rows(_REQUEST, index)]
 
     def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
         sql = "SELECT idx FROM entries WHERE actor = ? AND role = ? AND kind = 'request' AND time >= ? ORDER BY idx DESC LIMIT ?"
@@ -291,9 +294,9 @@ class SqliteStore:
         """The bytes of the newest entry of this kind."""
         return self._reader.newest(kind)
 
-    def case(self, request: int) -> list[int]:
-        """The entries of the case of this request, with the revocations and locks of its person; empty if it is no request."""
-        return self._reader.case(request)
+    def request(self, index: int) -> list[int]:
+        """The entries that say how a request stands; empty if there is none at `index`."""
+        return self._reader.request(index)
 
     def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
         """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""
