@@ -26,7 +26,7 @@ from ca.entry import (
     WithdrawEntry,
 )
 from ca.errors import Malformed, NotFound
-from ca.fields import MAX_DURATION
+from ca.fields import MAX_DURATION, suggestion
 from ca.keys import PublicKey
 from ca.log import Tail
 from ca.merkle import leaf_hash
@@ -125,6 +125,11 @@ class Moment:
         is_its = newest is not None and newest.newest.entry.first == asked.entry.first
         return newest if newest is not None and is_its else request.case(asked, self.request)
 
+    @cached_property
+    def locked_out(self) -> frozenset[str]:
+        """Everybody whom the security team has locked out, to see who could approve; `locked` says it of who does."""
+        return self.tail.log.locked()
+
     def locked(self, person: str) -> bool:
         """Whether the security team has locked the person out."""
         index = self.tail.log.lock(person)
@@ -132,13 +137,15 @@ class Moment:
 
     def facts(self, said: Said, **more: Any) -> Facts:
         """What is known of whoever signed."""
-        return Facts(said.person, said.address, said.hardware_key, self.now, self.on_call(said.person), **more)
+        on_call = self.on_call(said.person)
+        return Facts(said.person, said.address, said.hardware_key, self.now, on_call, locked=lambda: self.locked_out, **more)
 
     def facts_again(self, asked: Request) -> Facts:
         """What is known of whoever made a request: where from and with what key as it was then, all else as it is now."""
         entry = asked.entry
         begun = datetime.fromtimestamp(entry.time / 1000, UTC)
-        return Facts(entry.actor, entry.address, entry.hardware_key, self.now, self.on_call(entry.actor), asked_at=begun)
+        facts = Facts(entry.actor, entry.address, entry.hardware_key, self.now, self.on_call(entry.actor), asked_at=begun)
+        return replace(facts, locked=lambda: self.locked_out)
 
     def refused(self, said: Said, code: str, message: str, **more: Any) -> RefuseEntry:
         """The entry of something that was not done."""
@@ -348,6 +355,8 @@ def _give_back(said: Said, own: WithdrawStatement | DropStatement, at: Moment) -
 def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, at: Moment) -> Act:
     if not at.rules.policy.is_revoker(said.person):
         return at.refused(said, "forbidden", "only those whom guardrails.toml names as revokers do this")
+    if ending.person is not None:
+        _check_known(ending.person, at)
     match ending:
         case LockStatement():
             return record(LockEntry, said, at, person=ending.person)
@@ -362,6 +371,14 @@ def _end(said: Said, ending: RevokeStatement | LockStatement | UnlockStatement, 
             return record(RevokeEntry, said, at, person=_certified(serial, at), serial=serial)
         case RevokeStatement():
             return record(RevokeEntry, said, at, person=ending.person)
+
+
+def _check_known(person: str, at: Moment) -> None:
+    """Whoever left people.toml may still hold something; a name that nobody ever had is a slip, and ends nothing."""
+    people = at.rules.policy.people
+    if person not in people and not at.tail.log.acted(person):
+        close = suggestion(person, people)
+        raise NotFound(f"nobody is or was called {person}{close}", "people.toml has the names; nothing was changed")
 
 
 def _certified(serial: int, at: Moment) -> str:

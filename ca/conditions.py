@@ -9,7 +9,7 @@ condition, a `[[deny]]` lets pass only on a `False`.
 
 import ipaddress
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -39,6 +39,7 @@ class Facts:
     auto_granted: int = 0  # grants of this role to this person without approval in the last 24 hours
     extensions: int | None = None  # how often the grant that this request would extend was extended; None: it extends none
     asked_at: datetime | None = None  # when the request that is being decided again was made
+    locked: Callable[[], frozenset[str]] = frozenset  # who is locked out, and approves nothing; looked up where it matters
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

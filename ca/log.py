@@ -55,6 +55,18 @@ class Reading(Protocol):
     def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
         """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""
 
+    def newest_requests(self, since: int) -> list[int]:
+        """The newest `request` entry of each person for each role since `since` (Unix milliseconds), newest first.
+
+        No other one waits: whoever asks while one waits is refused.
+        """
+
+    def acted(self, person: str) -> bool:
+        """Whether there is an entry that the person caused."""
+
+    def locked(self) -> frozenset[str]:
+        """Everybody who is locked out."""
+
     def lock(self, person: str) -> int | None:
         """The newest entry that locked or unlocked the person."""
 

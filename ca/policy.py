@@ -19,7 +19,7 @@ from ca.statement import LONGEST_REASON
 
 __all__ = [
     "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
-    "approvable", "eligible", "evaluate", "outlook", "principals",
+    "approvable", "eligible", "evaluate", "fills", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
@@ -295,18 +295,27 @@ def _approval_finding(steps: tuple[Step, ...], missing: int, possible: bool, app
 
 
 def eligible(policy: Policy, step: Step, facts: Facts, *, in_time: bool = False) -> frozenset[str]:
-    """Who can give an approval of this step: its group, never who asks; `in_time`, also those to whom it has yet to escalate."""
+    """Who can give an approval of this step: its group, neither who asks nor who is locked out.
+
+    `in_time`, also those to whom it has yet to escalate.
+    """
     people = set(policy.members(step.group))
     waited = (facts.now - (facts.asked_at or facts.now)).total_seconds()
     if step.escalate_to is not None and (in_time or waited >= (step.escalate_after or 0)):
         people |= set(policy.members(step.escalate_to))
-    return frozenset(people - {facts.person})
+    return frozenset(people - {facts.person} - facts.locked())
 
 
 def approvable(policy: Policy, steps: tuple[Step, ...], facts: Facts) -> bool:
     """Whether enough other people exist, and can in time, for all approvals of these steps."""
     could = [eligible(policy, step, facts, in_time=True) for step in steps]
     return _filled(steps, could, None) == sum(step.count for step in steps)
+
+
+def fills(policy: Policy, steps: tuple[Step, ...], facts: Facts, approvals: tuple[Approved, ...], person: str) -> bool:
+    """Whether this person's yes is one of those that are still missing."""
+    could = [eligible(policy, step, facts) for step in steps]
+    return _filled(steps, could, (*approvals, Approved(person))) > _filled(steps, could, approvals)
 
 
 def _filled(steps: tuple[Step, ...], could: list[frozenset[str]], approvals: tuple[Approved, ...] | None) -> int:

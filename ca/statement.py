@@ -145,7 +145,7 @@ class RevokeStatement(Statement):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_reason(self.reason)
+        _check_reason(self.reason, needed=True)
         if [self.request, self.person, self.serial].count(None) != 2:
             raise Malformed("to revoke, name one of request, person and serial")
         if self.person is not None:
@@ -160,7 +160,7 @@ class _OnPerson(Statement):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(PERSON, self.person, "person")
-        _check_reason(self.reason)
+        _check_reason(self.reason, needed=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,9 @@ AnyStatement = (
 _KINDS: Final[tuple[type[AnyStatement], ...]] = get_args(AnyStatement)
 
 
-def _check_reason(reason: str) -> None:
+def _check_reason(reason: str, *, needed: bool = False) -> None:
+    if needed and not reason.strip():
+        raise Malformed("there is no reason", "Say why in one line: it stays in the log")
     if len(reason) > LONGEST_REASON or not LINE.fullmatch(reason):
         raise Malformed(
             f"the reason is longer than {LONGEST_REASON} characters or has control or direction characters",

@@ -24,7 +24,7 @@ _MINE: Final = "See them with: jit-ssh requests"
 
 @click.command(epilog="Examples:\n\n\b\n  jit-ssh requests\n  jit-ssh requests --waiting")
 @click.option("--waiting", "view", flag_value="waiting", help="Only those that you could approve now.")
-@click.option("--all", "view", flag_value="all", help="Everybody's; for auditors.")
+@click.option("--all", "view", flag_value="all", help="Everybody's; for auditors. For revokers, what is open.")
 @click.option("--json", "as_json", is_flag=True, help="Print the requests as JSON.")
 def requests(view: str | None, as_json: bool) -> None:
     """List requests, the newest first: yours, or those of others that wait for you."""

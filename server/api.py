@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 from threading import BoundedSemaphore
 from typing import Any, Final
@@ -172,7 +173,8 @@ class Door:
         rules = self._ca.rules.policy
         who = self._reader(rules)
         now, on_call = datetime.fromtimestamp(self._clock(), UTC), self._ca.on_call(who.person)
-        facts = Facts(who.person, request.remote_addr, who.touched, now, on_call)
+        locked = cache(self._store.locked)
+        facts = Facts(who.person, request.remote_addr, who.touched, now, on_call, locked=locked)
         listed = [_role(rules, facts, role, decision) for role, decision in policy.outlook(rules, facts)]
         groups, auditor = rules.people[who.person].groups, rules.is_auditor(who.person)
         return _answer({"person": who.person, "groups": groups, "auditor": auditor, "roles": listed})

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ca import canonical, entry, policy, request
-from ca.acts import DAY, reason_of
+from ca.acts import DAY, LONGEST_CASE, reason_of
 from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
 from ca.errors import Forbidden, NotFound
 from ca.issue import CertificateAuthority
@@ -17,7 +17,6 @@ from ca.statement import ApproveStatement, parse
 from ca.store.sqlite import Filter, SqliteStore
 
 MOST: Final = 100  # requests in one listing
-_LOOKED_AT: Final = 1000  # of the newest, to find those that wait
 _RECENT: Final = 5
 _ALL: Final = 2**62  # a revocation is never left out, however many entries somebody makes
 
@@ -47,9 +46,10 @@ class Cases:
         return request.case(of_it, lambda index: self.of(index, now)).extensions
 
     def visible(self, asked: Request, person: str, now: float) -> bool:
-        """Whether it is the person's own, or theirs to answer or to audit."""
+        """Whether it is the person's own, or theirs to answer, to end or to audit."""
         concerned = any(person in self._could(step, asked, now) for step in asked.entry.steps or ())
-        return person == asked.entry.actor or concerned or self._policy.is_auditor(person)
+        ends = asked.status in request.OPEN and self._policy.is_revoker(person)
+        return person == asked.entry.actor or concerned or ends or self._policy.is_auditor(person)
 
     def listed(self, view: str, person: str, now: float) -> list[Request]:
         """The newest requests that are `mine`, `waiting` for me, or `all`. Raises `Forbidden`, `NotFound`."""
@@ -57,13 +57,14 @@ class Cases:
             case "mine":
                 return self._requests(Filter(actor=person, kind="request"), MOST, now)
             case "waiting":
-                wanted = Filter(kind="request", since=int((now - DAY) * 1000))
-                found = (each for each in self._requests(wanted, _LOOKED_AT, now) if each.status == "pending")
-                return [each for each in found if self._waits_for(person, each, now)][:MOST]
+                found = self._newest(now)
+                return [each for each in found if each.status == "pending" and self._waits_for(person, each, now)][:MOST]
             case "all" if self._policy.is_auditor(person):
                 return self._requests(Filter(kind="request"), MOST, now)
+            case "all" if self._policy.is_revoker(person):
+                return self._open(now)[:MOST]
             case "all":
-                raise Forbidden("only auditors see everybody's requests", "guardrails.toml names the auditors' groups")
+                raise Forbidden("only auditors and revokers see everybody's requests", "guardrails.toml names their groups")
             case _:
                 raise NotFound(f"there is no view {view[:60]!a}", "Use mine, waiting or all")
 
@@ -71,15 +72,28 @@ class Cases:
         entries = (entry.decode(source) for source in self._store.select(wanted, most))
         return [self.of(each.index, now) for each in entries]
 
+    def _newest(self, now: float) -> list[Request]:
+        """Each person's newest request for each role, as far as it may not be over."""
+        return [self.of(index, now) for index in self._store.newest_requests(int((now - LONGEST_CASE) * 1000))]
+
+    def _open(self, now: float) -> list[Request]:
+        """What a revoker may end."""
+        cases = (request.case(newest, lambda index: self.of(index, now)) for newest in self._newest(now))
+        found = {each.entry.index: each for case in cases for each in (case.newest, case.current) if each.status in request.OPEN}
+        return [found[index] for index in sorted(found, reverse=True)]
+
     def _waits_for(self, person: str, asked: Request, now: float) -> bool:
-        answered = {yes.actor for yes in asked.approvals}
-        steps = asked.entry.steps or ()
-        return person not in answered and any(person in self._could(step, asked, now) for step in steps)
+        approvals = tuple(policy.Approved(yes.actor) for yes in asked.approvals)
+        return policy.fills(self._policy, asked.entry.steps or (), self._facts(asked, now), approvals, person)
 
     def _could(self, step: Step, asked: Request, now: float) -> frozenset[str]:
-        begun = datetime.fromtimestamp(asked.asked_at, UTC)
-        facts = Facts(asked.entry.actor, None, hardware_key=False, now=datetime.fromtimestamp(now, UTC), asked_at=begun)
-        return policy.eligible(self._policy, step, facts)
+        return policy.eligible(self._policy, step, self._facts(asked, now))
+
+    def _facts(self, asked: Request, now: float) -> Facts:
+        """What decides who could approve."""
+        begun, moment = datetime.fromtimestamp(asked.asked_at, UTC), datetime.fromtimestamp(now, UTC)
+        locked = self._store.locked
+        return Facts(asked.entry.actor, None, hardware_key=False, now=moment, asked_at=begun, locked=locked)
 
     # ---------------------------------------------------------------- as JSON
 

@@ -632,6 +632,59 @@ def test_what_somebody_allowed_before_they_were_locked_out_still_bounds_the_gran
     world.check()
 
 
+def test_a_request_that_only_somebody_locked_out_could_approve_is_refused_at_once(world: World) -> None:
+    lock(world, "cy")
+    problem = refused(world, world.ask("di", role="db-admin"), 403, "denied")
+    assert problem["detail"].endswith("but nobody else could")
+    request = ask(world)
+    assert shown(world, request)["steps"][0]["could"] == ["di"]
+    lock(world, "cy", "unlock")
+    assert shown(world, request)["steps"][0]["could"] == ["cy", "di"]
+    ask(world, "di")
+
+
+@pytest.mark.parametrize("action", ["lock", "unlock", "revoke"])
+def test_a_slip_in_a_name_ends_nothing_and_says_what_may_be_meant(world: World, action: str) -> None:
+    size = world.store.size()
+    answer = revoke(world, person="boo") if action == "revoke" else lock(world, "boo", action)
+    problem = refused(world, answer, 404, "not-found")
+    assert problem["detail"] == "nobody is or was called boo (did you mean 'bo'?)"
+    assert world.store.size() == size
+    only = refused(world, lock(world, "boo", by="ana"), 403, "forbidden")
+    assert "boo" not in only["detail"], "who may not lock learns nothing of names"
+
+
+@pytest.mark.parametrize("action", ["lock", "revoke"])
+def test_whoever_left_people_toml_still_loses_what_they_hold(world: World, action: str) -> None:
+    request = held(world)
+    serial = certificate(world.renew("bo", request)).certificate.serial
+    people = world.files["people.toml"].decode()
+    world.adopt(people=people[: people.index("[people.bo]")] + people[people.index("[people.cy]") :])
+    answer = revoke(world, person="bo") if action == "revoke" else lock(world, "bo")
+    assert answer.status_code == 200
+    assert (world.status(request), revoked(world)) == ("revoked", [serial])
+
+
+@pytest.mark.parametrize("reason", ["", " "])
+def test_whoever_revokes_or_locks_says_why(world: World, reason: str) -> None:
+    size = world.store.size()
+    for action, path in (("revoke", "/v1/revocations"), ("lock", "/v1/locks"), ("unlock", "/v1/locks")):
+        assert said(world.act("eve", action, path, person="bo", reason=reason))["detail"] == "there is no reason"
+    assert world.store.size() == size
+
+
+def test_a_grant_for_one_address_is_not_renewed_from_another_and_says_so(world: World) -> None:
+    world.adopt(role_dev=world.files["roles/dev.toml"].decode().replace("[[allow]]", "pin_source_address = true\n[[allow]]"))
+    request = said(world.ask("bo", role="dev", reason=""))["request"]
+    assert world.renew("bo", request).status_code == 201
+    world.http.environ_base["REMOTE_ADDR"] = "198.51.100.7"
+    problem = refused(world, world.renew("bo", request), 403, "refused")
+    expected = "dev was granted for the address 127.0.0.1/32 only, and this is from 198.51.100.7/32: ask again"
+    assert problem["detail"] == expected
+    assert world.ask("bo", role="dev", reason="", duration=12 * 3600).status_code == 201
+    assert world.renew("bo", request).status_code == 201
+
+
 # ----------------------------------------------------- the same statement once more
 
 
@@ -697,6 +750,44 @@ def test_each_list_has_what_it_says(world: World) -> None:
         assert world.read(person, "/v1/requests?view=all").status_code == 403
     world.answer("di", "approve", first)
     assert listed("cy", "waiting") == [second]
+
+
+def listed(world: World, person: str, view: str) -> list[int]:
+    return [each["request"] for each in said(world.read(person, f"/v1/requests?view={view}"))["requests"]]
+
+
+def test_revokers_who_are_no_auditors_see_what_they_may_end(world: World) -> None:
+    world.adopt(guardrails='auditors = ["leads"]\nrevokers = ["security"]\n')
+    waits, dropped, over = ask(world), said(world.ask("ana"))["request"], ask(world, "ana")
+    first = said(world.ask("di", role="dev", reason=""))["request"]
+    newest = said(world.ask("di", role="dev", reason="", duration=60))["request"]
+    world.give_back("ana", "drop", dropped)
+    world.give_back("ana", "withdraw", over)
+    assert listed(world, "eve", "all") == [newest, first, waits]
+    sees = {number: world.read("eve", f"/v1/requests/{number}").status_code for number in (waits, dropped, over, first)}
+    assert sees == {waits: 200, dropped: 404, over: 404, first: 200}
+    assert world.read("bo", "/v1/requests?view=all").status_code == 403
+    assert revoke(world, request=waits).status_code == 200
+    assert listed(world, "eve", "all") == [newest, first]
+
+
+def test_what_waits_is_listed_for_whose_yes_is_missing(world: World) -> None:
+    world.adopt(role_db_root=TWO_STEPS)
+    request = ask(world, role="db-root")
+    assert [listed(world, person, "waiting") for person in ("cy", "di", "eve", "ana")] == [[request]] * 3 + [[]]
+    world.answer("cy", "approve", request)
+    assert [listed(world, person, "waiting") for person in ("cy", "di", "eve")] == [[], [], [request]]
+    lock(world, "cy")
+    assert [listed(world, person, "waiting") for person in ("di", "eve")] == [[request]] * 2, "a yes of cy counts no more"
+
+
+def test_what_waits_is_found_behind_any_number_of_newer_requests(world: World) -> None:
+    request = ask(world)
+    for _ in range(120):
+        world.now += 1
+        world.ask("ana", role="dev", reason="")
+    assert listed(world, "cy", "waiting") == [request]
+    assert len(world.store.newest_requests(0)) == 2
 
 
 @pytest.mark.parametrize("number", ["0", "1", "3", "9999", str(2**62), str(2**63), "9" * 40])

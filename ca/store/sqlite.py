@@ -212,6 +212,17 @@ class _Session:
         sql = "SELECT idx FROM entries WHERE actor = ? AND role = ? AND kind = 'request' AND time >= ? ORDER BY idx DESC LIMIT ?"
         return [row[0] for row in self._rows(sql, person, role, since, most)]
 
+    def newest_requests(self, since: int) -> list[int]:
+        sql = "SELECT max(idx) FROM entries WHERE kind = 'request' AND time >= ? GROUP BY actor, role ORDER BY 1 DESC"
+        return [row[0] for row in self._rows(sql, since)]
+
+    def acted(self, person: str) -> bool:
+        return self._one("SELECT 1 FROM entries WHERE actor = ? LIMIT 1", person) is not None
+
+    def locked(self) -> frozenset[str]:
+        sql = "SELECT person, kind, max(idx) FROM entries WHERE kind IN ('lock', 'unlock') GROUP BY person"
+        return frozenset(row[0] for row in self._rows(sql) if row[1] == "lock")  # the kind is that of the largest index
+
     def lock(self, person: str) -> int | None:
         sql = "SELECT idx FROM entries WHERE person = ? AND kind IN ('lock', 'unlock') ORDER BY idx DESC LIMIT 1"
         found = self._one(sql, person)
@@ -301,6 +312,18 @@ class SqliteStore:
     def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
         """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""
         return self._reader.requests(person, role, since, most=most)
+
+    def newest_requests(self, since: int) -> list[int]:
+        """The newest request of each person for each role since `since` (Unix milliseconds), newest first."""
+        return self._reader.newest_requests(since)
+
+    def acted(self, person: str) -> bool:
+        """Whether there is an entry that the person caused."""
+        return self._reader.acted(person)
+
+    def locked(self) -> frozenset[str]:
+        """Everybody who is locked out."""
+        return self._reader.locked()
 
     def lock(self, person: str) -> int | None:
         """The newest entry that locked or unlocked the person."""
