@@ -18,14 +18,13 @@ from ca.entry import (
     LockEntry,
     Privilege,
     RefuseEntry,
-    RenewEntry,
     RequestEntry,
     RevokeEntry,
     SaidEntry,
     UnlockEntry,
     WithdrawEntry,
 )
-from ca.errors import Malformed, NotFound
+from ca.errors import NotFound
 from ca.fields import MAX_DURATION, suggestion
 from ca.keys import PublicKey
 from ca.log import Tail
@@ -37,7 +36,6 @@ from ca.roles import Policy
 from ca.statement import (
     AnyStatement,
     ApproveStatement,
-    CertificateStatement,
     DenyStatement,
     DropStatement,
     LockStatement,
@@ -48,7 +46,6 @@ from ca.statement import (
 )
 
 DAY: Final = 24 * 3600  # seconds
-MOST_REQUESTS: Final = 1000  # of a person for a role that are looked at: more grants a day cannot be budgeted
 LONGEST_CASE: Final = 2 * DAY  # seconds after which neither a request waits nor its grant lasts: a day each at most
 OnCallFacts = Callable[[str], Mapping[str, Shift | str]]  # of a person, by schedule
 
@@ -64,20 +61,6 @@ class Said:
     signature: str
     address: str | None
     hardware_key: bool
-
-
-@dataclass(frozen=True)
-class Asked(Said):
-    """A request, or the asking for another certificate, with the verified proof of possession of the key to certify."""
-
-    possession: str
-
-    @property
-    def wanted(self) -> RequestStatement | CertificateStatement:
-        """The statement."""
-        if not isinstance(self.statement, RequestStatement | CertificateStatement):
-            raise Malformed("the statement does not ask for a certificate")
-        return self.statement
 
 
 @dataclass(frozen=True)
@@ -184,86 +167,6 @@ def act(said: Said, at: Moment) -> Act:
             return _end(said, ending, at)
         case other:
             raise NotFound(f"{type(other).__name__} does nothing to a request")
-
-
-# --------------------------------------------------------------------- asking
-
-
-def ask(asked: Asked, said: RequestStatement, at: Moment, uncertifiable: str | None) -> RequestEntry | RefuseEntry:
-    """The decision on a request; `uncertifiable` says why the key gets no certificate, if so."""
-    about: dict[str, Any] = {"role": said.role, "possession": asked.possession}
-    if uncertifiable is not None:
-        return at.refused(asked, "refused", uncertifiable, **about)
-    if at.locked(asked.person):
-        return at.refused(asked, "locked", f"{asked.person} is locked out by the security team", **about)
-    before = at.newest(asked.person, said.role) if said.role in at.rules.policy.roles else None
-    if before is not None and before.newest.status == "pending":
-        waiting = before.newest.entry.index
-        return at.refused(asked, "refused", f"request {waiting} for {said.role} waits already", **about)
-    held = before if before is not None and before.current.status == "granted" else None
-    facts = at.facts(asked, auto_granted=_auto_granted(asked.person, said.role, at), extensions=held and held.extensions)
-    decision = evaluate(at.rules.policy, said.role, said.duration, said.reason, facts)
-    about |= {"findings": decision.findings, "ways": decision.ways}
-    match decision:
-        case Denied():
-            return at.refused(asked, "denied", decision.message, **about)
-        case Pending():
-            about |= {"steps": decision.steps, "expires": decision.expires}
-        case Granted():
-            pass
-    if held is not None:
-        current = held.current.entry
-        about |= {"request": current.first, "extends": current.index, "extension": held.extensions + 1}
-    return record(RequestEntry, asked, at, privilege=decision.privilege, **about)
-
-
-def _auto_granted(person: str, name: str, at: Moment) -> int:
-    """How many requests for the role were granted to the person without approval in the last 24 hours, as far as it matters."""
-    role = at.rules.policy.roles.get(name)
-    if role is None or role.auto_per_day is None:
-        return 0
-    recent = at.tail.log.requests(person, name, at.tail.time - 1000 * DAY, most=MOST_REQUESTS)
-    if len(recent) == MOST_REQUESTS:  # also by requests that were withdrawn again: no way to hide the granted ones
-        return MOST_REQUESTS
-    entries = [at.tail.entry(index) for index in recent]
-    return sum(isinstance(each, RequestEntry) and not each.steps for each in entries)
-
-
-# ------------------------------------------------------------------- renewing
-
-
-def renew(asked: Asked, held: Request, at: Moment, uncertifiable: str | None) -> RenewEntry | RefuseEntry:
-    """The decision on another certificate within what is `held`; `uncertifiable` says why the key gets none, if so."""
-    entry, number = held.entry, getattr(asked.statement, "request", None)
-    about = {"possession": asked.possession, "request": number}
-    if asked.person != entry.actor:
-        return at.refused(asked, "forbidden", f"request {number} is somebody else's", **about)
-    about["role"] = entry.role
-    if uncertifiable is not None:
-        return at.refused(asked, "refused", uncertifiable, **about)
-    if at.locked(asked.person):
-        return at.refused(asked, "locked", f"{asked.person} is locked out by the security team", **about)
-    if held.status != "granted" or held.until is None:
-        return at.refused(asked, "not-granted", f"request {number} is {held.status}", **about)
-    facts = replace(at.facts_again(held), address=asked.address, hardware_key=asked.hardware_key)
-    decision = evaluate(
-        at.rules.policy, entry.role, held.privilege.duration, reason_of(entry), facts, approved(held, at)
-    )
-    reasons = {"findings": decision.findings, "ways": decision.ways}
-    if not isinstance(decision, Granted):
-        message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
-        return at.refused(asked, "denied", message, **reasons, **about)
-    if not same(decision.privilege, held.privilege):
-        return at.refused(asked, "refused", _changed(decision.privilege, held), **about)
-    until = min(held.until, at.seconds + decision.privilege.duration)
-    return record(RenewEntry, asked, at, until=until, **reasons, **about | {"request": entry.index})
-
-
-def _changed(now: Privilege, held: Request) -> str:
-    before = held.privilege.source_address
-    if before and now.source_address and same(replace(now, source_address=before), held.privilege):
-        return f"{held.entry.role} was granted for the address {before} only, and this is from {now.source_address}: ask again"
-    return f"what {held.entry.role} gives was changed since it was granted: ask again"
 
 
 # ------------------------------------------------------------------ answering

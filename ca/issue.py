@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
-from ca import acts, entry, roles
-from ca.acts import Asked, Moment, OnCallFacts, Rules, Said
+from ca import acts, asking, entry, roles
+from ca.acts import Moment, OnCallFacts, Rules, Said
+from ca.asking import Asked
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
 from ca.errors import BadSignature, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
@@ -133,7 +134,7 @@ class CertificateAuthority:
         said = asked.wanted
         if not isinstance(said, RequestStatement):
             raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
-        request = acts.ask(asked, said, at, self._uncertifiable(asked, at.rules.policy))
+        request = asking.ask(asked, said, at, self._uncertifiable(asked, at.rules.policy))
         if isinstance(request, RefuseEntry) or request.steps:
             return [request]
         until = at.seconds + request.privilege.duration
@@ -144,7 +145,7 @@ class CertificateAuthority:
         if not isinstance(said, CertificateStatement):
             raise Malformed("the statement does not ask for a certificate", 'Its action must be "certificate"')
         held = at.case(at.request(said.request)).current
-        renewal = acts.renew(asked, held, at, self._uncertifiable(asked, at.rules.policy))
+        renewal = asking.renew(asked, held, at, self._uncertifiable(asked, at.rules.policy))
         if isinstance(renewal, RefuseEntry):
             return [renewal]
         return [held.entry, renewal, self._issue(asked, at, held.entry, held.privilege, renewal.until, renewal.index + 1)]

@@ -12,7 +12,8 @@ from typing import Any, Final
 from flask import Blueprint, Response, g, json, render_template, request
 
 from ca import canonical, krl, policy
-from ca.acts import Asked, Said
+from ca.acts import Said
+from ca.asking import Asked
 from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
 from ca.errors import BadSignature, Forbidden, LogDamaged, Malformed, NotFound
 from ca.issue import CertificateAuthority, Issued

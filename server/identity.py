@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ca import canonical, statement
-from ca.acts import Asked, Said
+from ca.acts import Said
+from ca.asking import Asked
 from ca.errors import BadSignature, Malformed, NotTouched, RevokedKey, Stale, UnknownSigner, Unsigned, WrongAudience
 from ca.keys import PublicKey
 from ca.roles import Policy

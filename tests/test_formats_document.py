@@ -22,7 +22,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import pytest
 
-from ca import acts, canonical, certificate, entry, issue, krl, names, request, sshsig, statement, trust, verify
+from ca import acts, asking, canonical, certificate, entry, issue, krl, names, request, sshsig, statement, trust, verify
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
 from ca.entry import DecidedEntry, Entry, Finding, Privilege, SaidEntry, Step, Way
@@ -235,7 +235,7 @@ def test_the_codes_and_their_statuses_are_those_of_the_code() -> None:
 
 def test_the_codes_of_refusals_are_those_that_the_code_gives() -> None:
     """Each is the second argument of `Moment.refused`."""
-    trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in (acts, issue)]
+    trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in (acts, asking, issue)]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     refusals = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "refused"]
     codes = {str(call.args[1].value) for call in refusals if isinstance(call.args[1], ast.Constant)}
