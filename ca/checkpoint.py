@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import ClassVar, Final, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -21,7 +21,6 @@ from ca.merkle import HASH_LENGTH, MAX_SIZE
 
 MAX_NOTE_LENGTH: Final = 128 * 1024  # bytes: sixteen post-quantum signatures of 5 kB, which C2SP wants accepted
 
-_ED25519: Final = b"\x01"  # the C2SP signature type
 _KEY_NAME: Final = re.compile(r"[!-*,-~]{1,512}", re.ASCII)  # visible ASCII, so that it can be shown; no `+`, no space
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _SIGNATURE_LINE: Final = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)")
@@ -68,11 +67,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifierKey:
-    """An Ed25519 key (32 bytes) that signs notes under a `name`: for a log, its origin. Written `name+<id>+<base64>`.
+class NoteKey:
+    """An Ed25519 key (32 bytes) and the `name` that its signatures have in notes. Written `name+<id>+<base64>`.
 
     Raises `Malformed` for a name that cannot stand in a note, and for a key that anybody could sign with.
     """
+
+    TYPE: ClassVar[bytes]  # the C2SP signature type: what the key's signatures are over
+    WHAT: ClassVar[str]
 
     name: str
     public_key: bytes
@@ -85,23 +87,27 @@ class VerifierKey:
     @property
     def key_id(self) -> bytes:
         """Four bytes that say which key a signature line means. They identify; they do not authenticate."""
-        return sha256(self.name.encode() + b"\n" + _ED25519 + self.public_key).digest()[:4]
+        return sha256(self.name.encode() + b"\n" + self.TYPE + self.public_key).digest()[:4]
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{_to_base64(_ED25519 + self.public_key)}"
+        return f"{self.name}+{self.key_id.hex()}+{_to_base64(self.TYPE + self.public_key)}"
 
     @classmethod
-    def parse(cls, text: str) -> "VerifierKey":
+    def parse(cls, text: str) -> Self:
         """Reads what `str` writes, and nothing else; raises `Malformed`."""
         name, _, rest = text.partition("+")
         key_id, _, encoded = rest.partition("+")
         raw = _from_base64(encoded, "a verifier key")
-        if raw[:1] != _ED25519:
-            raise Malformed("a verifier key that is not Ed25519")
+        if raw[:1] != cls.TYPE:
+            raise Malformed(f"a verifier key that is not {cls.WHAT}")
         key = cls(name, raw[1:])
         if str(key) != text:
             raise Malformed(f"the verifier key of {name} has the id {key.key_id.hex()}, not {key_id[:80]!a}")
         return key
+
+    def line(self, signature: bytes) -> str:
+        """The line of a note that carries a signature by this key."""
+        return f"— {self.name} {_to_base64(self.key_id + signature)}\n"
 
     def verify(self, message: bytes, signature: bytes) -> None:
         """Raises `BadSignature` unless this key made the raw 64-byte `signature` of `message`."""
@@ -111,12 +117,20 @@ class VerifierKey:
             raise BadSignature(f"the signature by {self.name} does not fit the note", _CHANGED) from error
 
 
+@dataclass(frozen=True, slots=True)
+class VerifierKey(NoteKey):
+    """A key whose signatures are over a note's text: for a log, its name is the origin."""
+
+    TYPE: ClassVar = b"\x01"
+    WHAT: ClassVar = "Ed25519"
+
+
 def sign_note(text: str, key: VerifierKey, sign: Sign) -> str:
     """A note of `text` (which ends in a newline) with the signature that `sign` makes with the private half of `key`.
 
     Raises `Malformed` for a text that no note can carry, `SignerFailed` for a signature that does not verify.
     """
-    message = _checked(text).encode()
+    message = checked_note(text).encode()
     if not text.endswith("\n"):
         raise Malformed("the text of a note ends in a newline")
     signature = sign(message)
@@ -124,7 +138,7 @@ def sign_note(text: str, key: VerifierKey, sign: Sign) -> str:
         key.verify(message, signature)
     except BadSignature as error:
         raise SignerFailed(f"the signer made a signature that the key of {key.name} does not verify") from error
-    return _checked(f"{text}\n— {key.name} {_to_base64(key.key_id + signature)}\n")
+    return checked_note(f"{text}\n{key.line(signature)}")
 
 
 def open_note(note: str | bytes, key: VerifierKey) -> str:
@@ -132,7 +146,7 @@ def open_note(note: str | bytes, key: VerifierKey) -> str:
 
     Raises `Malformed` for what is not a note or has two signatures by `key`, `BadSignature` unless it has a good one.
     """
-    text, signatures = _split(note)
+    text, signatures = split_note(note)
     ours = [signature for name, key_id, signature in signatures if (name, key_id) == (key.name, key.key_id)]
     if not ours:
         raise BadSignature(f"the note has no signature by {key.name}", _CHANGED)
@@ -153,7 +167,7 @@ def open_checkpoint(note: str | bytes, key: VerifierKey) -> Checkpoint:
     return checkpoint
 
 
-def _checked(note: str | bytes) -> str:
+def checked_note(note: str | bytes) -> str:
     """A note, or a part of one, that is UTF-8, not too long and free of control characters."""
     try:
         raw = note.encode() if isinstance(note, str) else note
@@ -167,9 +181,9 @@ def _checked(note: str | bytes) -> str:
     return text
 
 
-def _split(note: str | bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+def split_note(note: str | bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     """The text, and the (name, key id, signature) of each signature line. The last empty line stands between them."""
-    text, empty_line, signatures = _checked(note).rpartition("\n\n")
+    text, empty_line, signatures = checked_note(note).rpartition("\n\n")
     if not empty_line or not signatures.endswith("\n"):
         raise Malformed("a note is a text, an empty line and signature lines, each with its newline")
     return text + "\n", list(_signatures(signatures))

@@ -102,6 +102,12 @@ class LogDamaged(JitSshError):
     code = "log-damaged"
 
 
+class NotWitnessed(JitSshError):
+    """Too few witnesses have cosigned a checkpoint: what it proves is not believed, or not issued, yet."""
+
+    code = "not-witnessed"
+
+
 class SignerFailed(JitSshError):
     """The CA or log key could not be used, or made a signature that does not verify."""
 

@@ -31,6 +31,7 @@ STATUS: Final[dict[type[JitSshError], HTTPStatus]] = {
     errors.ClockWentBack: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LogUnwritable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LogDamaged: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotWitnessed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SignerFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Misconfigured: HTTPStatus.SERVICE_UNAVAILABLE,
 }
