@@ -1,15 +1,16 @@
 """SSHSIG, the signature that `ssh-keygen -Y` makes and verifies (OpenSSH PROTOCOL.sshsig).
 
 Here always with hash sha512 and namespace `jit-ssh`, so that nothing signed for git, for a file or for a login passes as a
-statement, and no statement passes as one of those.
+statement, and no statement passes as one of those. Only the lines of a break-glass journal have a namespace of their own.
 """
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ca.errors import Malformed
+from ca.errors import BadSignature, Malformed
 from ca.keys import PublicKey
 from ca.wire import Reader, decode_base64, string, u32
 
@@ -20,9 +21,9 @@ _END: Final = "-----END SSH SIGNATURE-----"
 _LARGEST: Final = 4096
 
 
-def signed_bytes(message: bytes) -> bytes:
-    """What the key signs for `message`: 98 bytes that no other SSH protocol could mean."""
-    return _MAGIC + string(NAMESPACE) + string(b"") + string("sha512") + string(hashlib.sha512(message).digest())
+def signed_bytes(message: bytes, namespace: str = NAMESPACE) -> bytes:
+    """What the key signs for `message`: bytes that no other SSH protocol could mean, 98 of them in namespace `jit-ssh`."""
+    return _MAGIC + string(namespace) + string(b"") + string("sha512") + string(hashlib.sha512(message).digest())
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class SshSig:
 
     key: PublicKey
     signature: bytes  # an SSH signature blob
+    namespace: str = NAMESPACE
 
     @classmethod
-    def parse(cls, blob: bytes) -> Self:
+    def parse(cls, blob: bytes, wanted: str = NAMESPACE) -> Self:
         """Reads the binary form. Raises `Malformed`, also for another namespace or hash."""
         if len(blob) > _LARGEST:
             raise Malformed(f"the signature has {len(blob)} bytes, more than {_LARGEST}")
@@ -42,13 +44,13 @@ class SshSig:
             raise Malformed("the signature is not an SSHSIG of version 1", "Make it with: ssh-keygen -Y sign -n jit-ssh")
         key = PublicKey.parse(reader.string())
         namespace, reserved, digest = reader.text(), reader.string(), reader.text()
-        if namespace != NAMESPACE:
-            raise Malformed(f"the signature is for namespace {namespace[:60]!a}, not {NAMESPACE!a}")
+        if namespace != wanted:
+            raise Malformed(f"the signature is for namespace {namespace[:60]!a}, not {wanted!a}")
         if reserved or digest != "sha512":
             raise Malformed(f"the signature uses hash {digest[:60]!a} or a reserved field; only sha512 is accepted")
         signature = reader.string()
         reader.end()
-        return cls(key, signature)
+        return cls(key, signature, wanted)
 
     @classmethod
     def parse_armored(cls, text: str) -> Self:
@@ -61,7 +63,7 @@ class SshSig:
     @property
     def blob(self) -> bytes:
         """The binary form."""
-        fields = (self.key.blob, NAMESPACE, b"", "sha512", self.signature)
+        fields = (self.key.blob, self.namespace, b"", "sha512", self.signature)
         return _MAGIC + u32(1) + b"".join(string(value) for value in fields)
 
     @property
@@ -75,4 +77,16 @@ class SshSig:
 
         Raises `BadSignature` or `Malformed`.
         """
-        return self.key.verify(self.signature, signed_bytes(message))
+        return self.key.verify(self.signature, signed_bytes(message, self.namespace))
+
+
+def verifier(key: PublicKey, namespace: str) -> Callable[[bytes, bytes], None]:
+    """What checks an SSHSIG's blob over a message: it must be by this key. Raises `BadSignature` or `Malformed`."""
+
+    def check(blob: bytes, message: bytes) -> None:
+        signed = SshSig.parse(blob, namespace)
+        if signed.key != key:
+            raise BadSignature(f"the signature is by {signed.key.fingerprint}, not {key.fingerprint}")
+        signed.verify(message)
+
+    return check

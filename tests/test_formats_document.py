@@ -22,7 +22,23 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import pytest
 
-from ca import acts, asking, canonical, certificate, entry, issue, krl, names, request, sshsig, statement, trust, verify
+from ca import (
+    acts,
+    asking,
+    canonical,
+    certificate,
+    entry,
+    issue,
+    journal,
+    kit,
+    krl,
+    names,
+    request,
+    sshsig,
+    statement,
+    trust,
+    verify,
+)
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
 from ca.entry import DecidedEntry, Entry, Finding, Privilege, SaidEntry, Step, Way
@@ -75,8 +91,20 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Privilege": ((Privilege,), None),
     "Trust": ((Trust,), None),
     "Extract proof": ((Extract,), None),
+    "Seal": ((kit.Seal,), None),
+    "Share": ((kit.Share,), None),
+    "Kit facts": ((kit.Facts,), None),
+    "Every line": ((journal.Line,), None),
+    "Line `open`": ((journal.Open,), journal.Line),
+    "Lines `use` and `drill`": ((journal.Use, journal.Drill), journal.Line),
+    "Line `drilled`": ((journal.Drilled,), journal.Line),
+    "Line `refused`": ((journal.Refused,), journal.Line),
+    "Line `close`": ((journal.Close,), journal.Line),
 }
-TAGS: Final = {"Every statement": "action", "Every entry": "kind", "Trust": "trust", "Extract proof": "extract"}
+TAGS: Final = {
+    "Every statement": "action", "Every entry": "kind", "Every line": "kind",
+    "Trust": "trust", "Extract proof": "extract", "Kit facts": "kit",
+}  # fmt: skip
 BASE64: Final = {"signature", "possession", "tbs"}
 OTHERS: Final = {  # lists that are compared with bytes, answers or the database below
     "Request body", "Case", "SSHSIG", "Signed bytes", "Certificate blob", "KRL", "Problem", "Problem of a refused request",
@@ -165,12 +193,18 @@ def test_every_field_has_its_paragraph_and_no_other_has_one(part: str) -> None:
 
 
 def test_every_kind_of_statement_and_entry_has_its_list_and_no_other_kind_has_one() -> None:
-    for headings, kinds in (("Entry|Entries", entry.KINDS), ("Statement|Statements", get_args(statement.AnyStatement))):
+    for headings, kinds in (
+        ("Entry|Entries", entry.KINDS),
+        ("Statement|Statements", get_args(statement.AnyStatement)),
+        ("Line|Lines", get_args(journal.AnyLine)),
+    ):
         titles = [part for part in PARTS if re.fullmatch(rf"({headings}) `.*", part)]
         assert sorted(re.findall("`(.*?)`", " ".join(titles))) == sorted(kind.TAG[1] for kind in kinds)
-    tags = {kind.TAG[0] for kind in (*entry.KINDS, *get_args(statement.AnyStatement), trust.Trust, Extract)}
+    tagged = (*entry.KINDS, *get_args(statement.AnyStatement), *get_args(journal.AnyLine), trust.Trust, Extract, kit.Facts)
+    tags = {kind.TAG[0] for kind in tagged}
     assert tags == set(TAGS.values())
-    for part, kind in (("Every entry", entry.AnyEntry), ("Every statement", statement.AnyStatement)):
+    every = {"Every entry": entry.AnyEntry, "Every statement": statement.AnyStatement, "Every line": journal.AnyLine}
+    for part, kind in every.items():
         (line,) = re.findall(rf"^\*\*`{TAGS[part]}`\*\*: (.*?)\.$", PARTS[part], re.MULTILINE | re.DOTALL)
         assert set(re.findall(r"`(.*?)`", line)) == {each.TAG[1] for each in get_args(kind)}
 
@@ -188,7 +222,7 @@ def test_a_limit_is_the_constant_of_the_code(row: list[str]) -> None:
     "module",
     [
         "ca.statement", "ca.sshsig", "ca.entry", "ca.certificate", "ca.checkpoint", "ca.krl", "ca.merkle", "ca.tiles", "ca.trust",
-        "server.api", "server.cases",
+        "ca.journal", "ca.kit", "server.api", "server.cases",
     ],
 )  # fmt: skip
 def test_every_public_limit_of_a_format_is_in_the_document(module: str) -> None:
