@@ -5,112 +5,121 @@ There is one way in, `append`. Whoever waits while another commits is committed 
 
 - before the store's commit: nothing of the batch is there, and nobody was answered;
 - after it: entries, nodes and checkpoint are all there, durable, and whoever asks again with the same statement is answered.
+
+Between two commits the log remembers where it stands (`Memory`), so that an append reads nothing that depends on the log's size.
+What is remembered was written here, or was read and proven; it is forgotten as soon as anybody else has written to the store.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from threading import Condition, Lock
-from typing import Final, Protocol
+from typing import Final
 
 from ca import entry, merkle
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
 from ca.entry import AnyEntry
 from ca.errors import ClockWentBack, JitSshError, LogDamaged, Malformed, SignerFailed
+from ca.merkle import Frontier, Node, leaf_hash
+from ca.storage import Reading, Store, Writing
 from ca.wire import Reader
 
-Node = tuple[int, int, bytes]  # level, position, hash
+__all__ = ["Log", "Make", "Memory", "Node", "Reading", "Store", "Tail", "Writing"]
+
 _RESTORE: Final = "Restore the newest copy of the database; to see what differs, keep this one"
+_REMEMBERED: Final = 4096  # entries, about 5 KB each
 
 
-class Reading(Protocol):
-    """What a store answers without a lock. Everything it gives was committed."""
+@dataclass
+class Memory:
+    """Where the log stands, as of one commit. `generation` is the store's of that time."""
 
-    def size(self) -> int:
-        """How many entries there are."""
+    generation: int
+    note: str | None
+    checkpoint: Checkpoint | None  # None when there are no entries
+    frontier: Frontier
+    time: int  # of the newest entry, in Unix milliseconds
+    entries: dict[int, AnyEntry] = field(default_factory=dict)  # some, oldest first
+    newest: dict[str, int | None] = field(default_factory=dict)  # the newest entry of some kinds
 
-    def entries(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes of the entries from `start` up to `end`, in order, as many as there are."""
-
-    def node(self, level: int, position: int) -> bytes:
-        """A stored node's hash. Raises `LogDamaged` when it is not there."""
-
-    def nodes(self, level: int) -> Iterator[bytes]:
-        """All hashes of a level, in order."""
-
-    def statement(self, statement_id: str) -> int | None:
-        """The index of the entry that this statement caused."""
-
-    def newest(self, kind: str) -> bytes | None:
-        """The bytes of the newest entry of this kind."""
-
-    def request(self, index: int) -> list[int]:
-        """The entries that say how a request stands, as `ca.request.fold` wants them; empty if there is none at `index`.
-
-        As cheap for the last of many that extend a grant as for the first.
-        """
-
-    def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
-        """The newest `most` of the person's `request` entries for the role since `since` (Unix milliseconds), newest first."""
-
-    def newest_requests(self, since: int) -> list[int]:
-        """The newest `request` entry of each person for each role since `since` (Unix milliseconds), newest first.
-
-        No other one waits: whoever asks while one waits is refused.
-        """
-
-    def acted(self, person: str) -> bool:
-        """Whether there is an entry that the person caused."""
-
-    def locked(self) -> frozenset[str]:
-        """Everybody who is locked out."""
-
-    def lock(self, person: str) -> int | None:
-        """The newest entry that locked or unlocked the person."""
-
-    def checkpoint(self) -> str | None:
-        """The newest checkpoint's note."""
+    def keep(self, index: int, one: AnyEntry) -> None:
+        """Remembers an entry, in place of the one that was remembered first."""
+        if len(self.entries) >= _REMEMBERED:
+            del self.entries[next(iter(self.entries))]
+        self.entries[index] = one
 
 
-class Writing(Reading, Protocol):
-    """What the one writer may add, all of it or nothing."""
+class Batch:
+    """What one transaction adds, and all that its callers see of the log. Nothing of it counts before the commit."""
 
-    def add(self, index: int, encoded: bytes, nodes: Iterable[Node]) -> None:
-        """Appends one entry and the nodes that it completes."""
+    def __init__(self, memory: Memory, log: Writing, time: int) -> None:
+        """`time` is that of the new entries, in Unix milliseconds."""
+        self.memory = memory
+        self.log = log
+        self.time = time
+        self.frontier = memory.frontier.copy()
+        self.nodes: list[Node] = []
+        self.entries: dict[int, AnyEntry] = {}
 
-    def add_checkpoint(self, size: int, note: str) -> None:
-        """Keeps the signed checkpoint of this size."""
+    def add(self, made: Sequence[AnyEntry]) -> None:
+        """Adds the new ones of a caller's entries, all or none. Raises `Malformed`, `LogDamaged` or an error of the store."""
+        new = [one for one in made if one.index >= self.frontier.size]
+        encoded = [(one.index, one.encode()) for one in new]
+        self.log.add(encoded)
+        for one, (index, source) in zip(new, encoded, strict=True):
+            self.nodes += self.frontier.append(leaf_hash(source))
+            self.entries[index] = one
 
-    def add_files(self, files: Mapping[str, bytes]) -> None:
-        """Keeps policy files by their SHA-256 in hexadecimal."""
+    def entry(self, index: int) -> AnyEntry:
+        """An entry that is there. Raises `LogDamaged` for another than was logged."""
+        found = self.entries.get(index) or self.memory.entries.get(index)
+        if found is None:
+            found = self._proven(index)
+            self.memory.keep(index, found)
+        return found
 
+    def _proven(self, index: int) -> AnyEntry:
+        source = next(self.log.entries(index, index + 1), b"")
+        size, root = self.memory.frontier.size, self.memory.frontier.root()
+        if index >= size:
+            raise LogDamaged(f"the store has an entry {index}, which was not logged", _RESTORE)
+        proof = merkle.inclusion_proof(index, size, self.log.node)
+        merkle.verify_inclusion(leaf_hash(source), index, size, proof, root)
+        return entry.decode(source)
 
-class Store(Reading, Protocol):
-    """Where a log lives."""
+    def newest(self, kind: str) -> AnyEntry | None:
+        """The newest entry of this kind."""
+        for index in reversed(self.entries):
+            if self.entries[index].TAG[1] == kind:
+                return self.entries[index]
+        if kind not in self.memory.newest:
+            found = self.log.newest(kind)
+            self.memory.newest[kind] = None if found is None else entry.decode(found).index
+        at = self.memory.newest[kind]
+        return None if at is None else self.entry(at)
 
-    def writing(self) -> AbstractContextManager[Writing]:
-        """A transaction under the store's one lock, durable when the block ends, gone when it raises.
-
-        Raises `LogUnwritable` when it cannot be made durable.
-        """
-
-    def remembered(self) -> str | None:
-        """The newest checkpoint's note as kept outside the store, so that an old copy of the store is noticed."""
+    def committed(self, note: str, checkpoint: Checkpoint) -> Memory:
+        """Where the log stands after the commit, which was under this note."""
+        memory = self.memory
+        for index, one in self.entries.items():
+            memory.keep(index, one)
+            if one.TAG[1] in memory.newest:
+                memory.newest[one.TAG[1]] = index
+        return Memory(memory.generation, note, checkpoint, self.frontier, self.time, memory.entries, memory.newest)
 
 
 @dataclass(frozen=True)
 class Tail:
     """Where the next entry goes: its index, its time in Unix milliseconds, and the entries so far.
 
-    What the store says of them is believed as far as `checkpoint` proves it, or this transaction made it.
+    What the store says of entries is believed as far as the log's checkpoint proves it, or this transaction made it.
     """
 
     index: int
     time: int
     log: Writing
-    checkpoint: Checkpoint | None  # over all entries before this transaction; None when there are none
+    _batch: Batch
 
     def caused_by(self, statement_id: str) -> AnyEntry | None:
         """The entry that this statement caused."""
@@ -119,17 +128,11 @@ class Tail:
 
     def entry(self, index: int) -> AnyEntry:
         """An entry that is there. Raises `LogDamaged` for another than was logged."""
-        source = next(self.log.entries(index, index + 1), b"")
-        if self.checkpoint is not None and index < self.checkpoint.size:
-            size, root = self.checkpoint.size, self.checkpoint.root
-            proof = merkle.inclusion_proof(index, size, self.log.node)
-            merkle.verify_inclusion(merkle.leaf_hash(source), index, size, proof, root)
-        return entry.decode(source)
+        return self._batch.entry(index)
 
     def newest(self, kind: str) -> AnyEntry | None:
         """The newest entry of this kind."""
-        found = self.log.newest(kind)
-        return None if found is None else self.entry(entry.decode(found).index)
+        return self._batch.newest(kind)
 
 
 Make = Callable[[Tail], Sequence[AnyEntry]]
@@ -143,6 +146,8 @@ class _Waiting:
         self.made: Sequence[AnyEntry] = ()
         self.error: BaseException | None = None
         self.answered = False
+        self.turn = Lock()  # held until it is answered, or has to commit for all who wait
+        self.turn.acquire()
 
 
 class Log:
@@ -154,11 +159,12 @@ class Log:
         self.key = key
         self._sign = sign
         self._clock = clock
-        self._queue: deque[_Waiting] = deque()
         self._grown = Condition()
         self.released = False
-        self._turn = Lock()  # held by whoever commits for all in the queue, and owns:
-        self._newest: tuple[str, Checkpoint] | None = None  # the newest note that was seen, and what it says
+        self._queueing = Lock()  # owns:
+        self._queue: deque[_Waiting] = deque()
+        self._committing = False  # whether somebody is, who owns:
+        self._memory: Memory | None = None
 
     def wait(self, size: int, seconds: float) -> None:
         """Returns when the log has more than `size` entries by an append here, after so many seconds, or on `release`."""
@@ -178,64 +184,75 @@ class Log:
         and appends nothing. Raises `LogUnwritable`, `ClockWentBack` or `SignerFailed`: then nothing was appended.
         """
         waiting = _Waiting(make)
-        self._queue.append(waiting)
-        with self._turn:
-            if not waiting.answered:
-                self._commit([self._queue.popleft() for _ in range(len(self._queue))])
+        with self._queueing:
+            self._queue.append(waiting)
+            waits, self._committing = self._committing, True
+        if waits:
+            waiting.turn.acquire()
+        if not waiting.answered:
+            self._commit_all()
         if waiting.error is not None:
             raise waiting.error
         return waiting.made
 
-    def _commit(self, batch: list[_Waiting]) -> None:
+    def _commit_all(self) -> None:
+        """Commits for everybody who waits, oneself among them; the first who came meanwhile goes on with the next batch."""
+        with self._queueing:
+            batch, self._queue = self._queue, deque()
         try:
-            with self.store.writing() as writing:
-                before = index = writing.size()
-                time, checkpoint = self._time(writing, index), self._checkpoint(writing, index)
-                for waiting in batch:
-                    index = _make(waiting, Tail(index, time, writing, checkpoint))
-                if index > before:
-                    writing.add_checkpoint(index, self._signed(writing, index, checkpoint))
-        except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
-            for waiting in batch:
-                waiting.error = error
+            self._commit(batch)
         finally:
             for waiting in batch:
                 waiting.answered = True
+                waiting.turn.release()
+            with self._queueing:
+                self._committing = bool(self._queue)
+                if self._queue:
+                    self._queue[0].turn.release()
             with self._grown:
                 self._grown.notify_all()
 
-    def _time(self, writing: Writing, size: int) -> int:
-        time = self._clock()
-        newest = entry.decode(next(writing.entries(size - 1, size))).time if size else 0
-        if time < newest:
-            raise ClockWentBack(
-                f"the clock is {(newest - time) / 1000:.1f} s before the newest entry, so nothing is issued",
-                "Set the clock of the CA's machine right",
-            )
-        return time
+    def _commit(self, batch: Sequence[_Waiting]) -> None:
+        memory, self._memory = self._memory, None  # whatever fails, it is read again
+        try:
+            with self.store.writing() as writing:
+                added = Batch(self._remembered(memory, writing), writing, self._clock())
+                self._check_clock(added)
+                for waiting in batch:
+                    _make(waiting, added)
+                memory = self._signed(added) if added.entries else added.memory
+            self._memory = memory
+        except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
+            for waiting in batch:
+                waiting.error = error
 
-    def _checkpoint(self, writing: Writing, size: int) -> Checkpoint | None:
-        """The checkpoint over the `size` entries that are there. Another process may have signed it."""
-        note = writing.checkpoint()
+    def _remembered(self, memory: Memory | None, writing: Writing) -> Memory:
+        """Where the log stands: as remembered, unless another process wrote meanwhile."""
+        generation = writing.generation()
+        if memory is not None and memory.generation == generation:
+            return memory
+        size, note = writing.size(), writing.checkpoint()
         if size == 0 and note is None:
-            return None
-        if self._newest is None or self._newest[0] != note:
-            self._newest = (note or "", self._opened(note))
-        checkpoint = self._newest[1]
+            return Memory(generation, None, None, Frontier(), 0)
+        checkpoint, frontier = self._opened(note), Frontier(size, writing.node)
         if checkpoint.size != size:
             raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", _RESTORE)
-        return checkpoint
+        if frontier.root() != checkpoint.root:  # no root is signed that does not continue this one
+            raise LogDamaged(f"the log's nodes do not add up to its checkpoint of {size} entries", _RESTORE)
+        return Memory(generation, note, checkpoint, frontier, entry.decode(next(writing.entries(size - 1, size))).time)
 
-    def _signed(self, writing: Writing, size: int, before: Checkpoint | None) -> str:
-        """The note for `size` entries. No root is signed that does not continue the one before, whatever the store says."""
-        root = merkle.root(size, writing.node)
-        if before is not None:
-            proof = merkle.consistency_proof(before.size, size, writing.node)
-            merkle.verify_consistency(before.size, before.root, size, root, proof)
-        checkpoint = Checkpoint(self.key.name, size, root)
+    def _check_clock(self, batch: Batch) -> None:
+        if batch.time < batch.memory.time:
+            raise ClockWentBack(
+                f"the clock is {(batch.memory.time - batch.time) / 1000:.1f} s before the newest entry, so nothing is issued",
+                "Set the clock of the CA's machine right",
+            )
+
+    def _signed(self, batch: Batch) -> Memory:
+        checkpoint = Checkpoint(self.key.name, batch.frontier.size, batch.frontier.root())
         note = sign_note(checkpoint.body(), self.key, self._sign_raw)
-        self._newest = (note, checkpoint)  # if this is not committed, the note in the store is another one, and is opened
-        return note
+        batch.log.add_checkpoint(checkpoint.size, note, batch.nodes)
+        return batch.committed(note, checkpoint)
 
     def _sign_raw(self, message: bytes) -> bytes:
         reader = Reader(self._sign(message), "the log key's signature")
@@ -315,15 +332,11 @@ class Log:
             raise LogDamaged(f"the log is not the one that was signed at {remembered.size} entries: it was rewritten", _RESTORE)
 
 
-def _make(waiting: _Waiting, tail: Tail) -> int:
-    """Makes and adds one caller's entries; the index behind them. An error is that caller's alone."""
+def _make(waiting: _Waiting, batch: Batch) -> None:
+    """Makes and adds one caller's entries. An error is that caller's alone."""
     try:
-        made = waiting.make(tail)
-        encoded = [(one.index, one.encode()) for one in made if one.index >= tail.index]
+        made = waiting.make(Tail(batch.frontier.size, batch.time, batch.log, batch))
+        batch.add(made)
+        waiting.made = made
     except Exception as error:  # raised again in its own caller's thread; the others of the batch go on
         waiting.error = error
-        return tail.index
-    for index, source in encoded:
-        tail.log.add(index, source, merkle.completed(index, merkle.leaf_hash(source), tail.log.node))
-    waiting.made = made
-    return tail.index + len(encoded)

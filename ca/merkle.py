@@ -14,6 +14,7 @@ from ca.errors import LogDamaged
 Read = Callable[[int, int], bytes]
 """Gives the hash of the stored node at (level, position), 32 bytes; raises `LogDamaged` where there should be one."""
 
+Node = tuple[int, int, bytes]  # level, position, hash
 HASH_LENGTH: Final = 32
 MAX_SIZE: Final = 2**63 - 1  # leaves; the largest integer that the store and most readers can hold
 EMPTY_ROOT: Final = sha256(b"").digest()
@@ -34,37 +35,42 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 # ------------------------------------------------------------------- growing
 
 
-def completed(index: int, leaf: bytes, read: Read) -> list[tuple[int, int, bytes]]:
-    """Every node (level, position, hash) that leaf number `index` completes, the leaf itself first.
-
-    Two nodes a leaf on average. `read` must already know what the leaves before this one completed.
-    """
-    level, position, hash_ = 0, index, leaf
-    nodes = [(level, position, hash_)]
-    while position % 2:
-        hash_ = node_hash(read(level, position - 1), hash_)
-        level, position = level + 1, position // 2
-        nodes.append((level, position, hash_))
-    return nodes
-
-
 class Frontier:
     """A tree that grows in memory and keeps only what its next root needs: at most one hash a level."""
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._peaks: list[bytes] = []  # the complete subtrees, largest first: one for each bit set in `size`
+    def __init__(self, size: int = 0, read: Read | None = None) -> None:
+        """The tree of the first `size` leaves, whose nodes `read` gives."""
+        self.size = size
+        # The complete subtrees, largest first: one for each bit set in `size`.
+        self._peaks = [read(level, position) for level, position in complete_nodes(0, size)] if read else []
 
-    def append(self, node: bytes, level: int = 0) -> None:
-        """Adds the next leaf hash, or the next complete node of that level. Raises `ValueError` where none begins."""
-        carry, remainder = divmod(self.size, 1 << level)
+    def append(self, node: bytes, level: int = 0) -> list[Node]:
+        """Adds the next leaf hash, or the next complete node of that level; every node that it completes, itself first.
+
+        Two nodes a leaf on average. Raises `ValueError` where none of that level begins.
+        """
+        position, remainder = divmod(self.size, 1 << level)
         if remainder:
             raise ValueError(f"no node of level {level} begins after {self.size} leaves")
-        while carry % 2:
-            node = node_hash(self._peaks.pop(), node)
-            carry //= 2
-        self._peaks.append(node)
         self.size += 1 << level
+        nodes = [(level, position, node)]
+        while position % 2:
+            node = node_hash(self._peaks.pop(), node)
+            level, position = level + 1, position // 2
+            nodes.append((level, position, node))
+        self._peaks.append(node)
+        return nodes
+
+    def peaks(self) -> list[Node]:
+        """The complete subtrees, from left to right."""
+        nodes = complete_nodes(0, self.size)
+        return [(level, position, hash_) for (level, position), hash_ in zip(nodes, self._peaks, strict=True)]
+
+    def copy(self) -> "Frontier":
+        """Another one that grows by itself."""
+        other = Frontier()
+        other.size, other._peaks = self.size, self._peaks.copy()
+        return other
 
     def root(self) -> bytes:
         """The root of the leaves so far."""

@@ -5,7 +5,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -14,11 +14,12 @@ import pytest
 
 from ca import issue
 from ca.checkpoint import VerifierKey
-from ca.entry import IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
+from ca.entry import AnyEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
 from ca.errors import ClockWentBack, LogUnwritable, Misconfigured, SignerFailed
 from ca.issue import CertificateAuthority
-from ca.log import Log
+from ca.log import Log, Tail
 from ca.signers.file import FileSigner
+from ca.store.sqlite import SqliteStore
 from ca.wire import Reader, string
 from tests import keys
 from tests.keys import Key
@@ -347,17 +348,26 @@ def test_a_decision_cannot_be_changed_after_it_was_made(world: World) -> None:
 
 
 def test_whoever_is_decided_behind_a_new_policy_in_the_same_commit_is_decided_by_it(world: World) -> None:
-    """The new policy's entry and the request share a batch: both wait while another holds the log's turn."""
+    """The new policy's entry and the request share a batch: both wait while another commits."""
     body = world.body("ana")
     without_ana = world.files["people.toml"].replace(b'["engineers", "sre"]', b'["engineers"]')
-    with ThreadPoolExecutor(2) as threads:
-        with world.ca.log._turn:
-            adopting = threads.submit(world.ca.adopt, world.files | {"people.toml": without_ana})
-            while len(world.ca.log._queue) < 1:
-                time.sleep(0.001)
-            asking = threads.submit(world.post, body)
-            while len(world.ca.log._queue) < 2:
-                time.sleep(0.001)
+    began, both_wait = threading.Event(), threading.Event()
+
+    def slow(_tail: Tail) -> Sequence[AnyEntry]:
+        began.set()
+        assert both_wait.wait(20)
+        return []
+
+    with ThreadPoolExecutor(3) as threads:
+        threads.submit(world.ca.log.append, slow)
+        assert began.wait(20)
+        adopting = threads.submit(world.ca.adopt, world.files | {"people.toml": without_ana})
+        while len(world.ca.log._queue) < 1:
+            time.sleep(0.001)
+        asking = threads.submit(world.post, body)
+        while len(world.ca.log._queue) < 2:
+            time.sleep(0.001)
+        both_wait.set()
         assert adopting.result().index == 2
         assert asking.result().status_code == 403
     assert world.kinds()[2:] == ["policy", "refuse"]
@@ -368,7 +378,7 @@ def test_whoever_is_decided_behind_a_new_policy_in_the_same_commit_is_decided_by
 
 def test_a_ca_whose_policy_another_process_replaced_decides_nothing_until_it_reads_the_files_again(world: World) -> None:
     changed = world.files | {"guardrails.toml": b'auditors = ["sre"]\n'}
-    other = CertificateAuthority(world._log(), world.signer, changed, os.urandom)
+    other = CertificateAuthority(world.log_of(SqliteStore(world.store.path)), world.signer, changed, os.urandom)
     assert world.ask("ana").status_code == 503
     world.files = changed
     assert world.ca.adopt(world.files).index == other.rules.index

@@ -93,7 +93,7 @@ def all_at_once(opened: Opened, first: Make, others: Sequence[Make]) -> list[Seq
 
     with ThreadPoolExecutor(len(others) + 1) as threads:
         leading = threads.submit(append, slow)
-        until(opened.log._turn.locked)
+        until(lambda: opened.log._committing and not opened.log._queue)
         answers = []
         for make in others:
             answers.append(threads.submit(append, make))
@@ -290,7 +290,7 @@ def test_a_lock_held_by_another_program_is_waited_for(opened: Opened) -> None:
     with closing(sqlite3.connect(opened.store.path, isolation_level=None)) as other, ThreadPoolExecutor(1) as threads:
         other.execute("BEGIN IMMEDIATE")
         waiting = threads.submit(opened.log.append, note())
-        until(opened.log._turn.locked)
+        until(lambda: opened.log._committing and not opened.log._queue)
         other.execute("COMMIT")
         assert [entry.index for entry in waiting.result()] == [1]
 

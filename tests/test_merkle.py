@@ -17,7 +17,6 @@ from ca.merkle import (
     MAX_SIZE,
     Frontier,
     Read,
-    completed,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
@@ -74,8 +73,9 @@ def subproof(m: int, start: int, end: int, whole: bool) -> list[bytes]:
 def stored(leaves: list[bytes]) -> dict[tuple[int, int], bytes]:
     """What a store holds after these leaves; fails if a node is ever written twice."""
     nodes: dict[tuple[int, int], bytes] = {}
-    for index, leaf in enumerate(leaves):
-        for level, position, hash_ in completed(index, leaf, reader(nodes)):
+    frontier = Frontier()
+    for leaf in leaves:
+        for level, position, hash_ in frontier.append(leaf):
             assert (level, position) not in nodes
             nodes[level, position] = hash_
     return nodes
@@ -308,5 +308,5 @@ def test_proofs_in_the_largest_tree_read_few_nodes_and_verify() -> None:
     for index in (0, 1, 2**62 - 1, 2**62, size - 2, size - 1):
         verify_inclusion(same[0], index, size, inclusion_proof(index, size, read), top)
         verify_consistency(index + 1, root(index + 1, read), size, top, consistency_proof(index + 1, size, read))
-    assert len(completed(2**62 - 1, same[0], read)) == 63
+    assert len(Frontier(2**62 - 1, read).append(same[0])) == 63
     assert reads < 20 * 130

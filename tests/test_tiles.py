@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca.errors import Malformed
-from ca.merkle import MAX_SIZE, completed, leaf_hash
+from ca.merkle import MAX_SIZE, Frontier, leaf_hash
 from ca.tiles import FULL_WIDTH, Tile
 
 TILES = st.tuples(st.integers(0, 7), st.integers(0, MAX_SIZE), st.integers(1, FULL_WIDTH)).filter(
@@ -71,10 +71,8 @@ def test_text_is_a_tiles_path_or_malformed(path: str) -> None:
 
 
 def test_the_specifications_tree_of_70000_leaves_has_every_node_of_its_tiles_and_not_one_more() -> None:
-    nodes: dict[tuple[int, int], bytes] = {}
-    for index in range(70_000):
-        for level, position, hash_ in completed(index, leaf_hash(b""), lambda *node: nodes[node]):
-            nodes[level, position] = hash_
+    frontier = Frontier()
+    nodes = [(level, position) for _ in range(70_000) for level, position, _ in frontier.append(leaf_hash(b""))]
     tiles = [*(Tile(0, index) for index in range(273)), Tile(0, 273, 112), Tile(1, 0), Tile(1, 1, 17), Tile(2, 0, 1)]
     named = [node for tile in tiles for node in tile.nodes()]
     assert sorted(named) == sorted(node for node in nodes if node[0] % 8 == 0)

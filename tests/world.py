@@ -126,16 +126,17 @@ class World:
         self.files: dict[str, bytes] = {name: text.encode() for name, text in FILES.items()}
         self.files["people.toml"] = PEOPLE.format(**{n: k.public_key.line for n, k in self.people.items()}).encode()
         self.store = SqliteStore(directory / "log.db", create=True)
-        issue.begin(self._log(), self.signer.public_key.line)
+        issue.begin(self.log_of(self.store), self.signer.public_key.line)
         self.open()
 
-    def _log(self) -> Log:
+    def log_of(self, store: SqliteStore) -> Log:
+        """The log in a store, as a process of its own has it: a store is one log's."""
         raw = Reader(self.log_signer.public_key.fields, "key").string()
-        return Log(self.store, VerifierKey(ORIGIN, raw), self.log_signer.sign, lambda: int(self.now * 1000))
+        return Log(store, VerifierKey(ORIGIN, raw), self.log_signer.sign, lambda: int(self.now * 1000))
 
     def open(self) -> None:
         """Starts the CA and its HTTP door over the store as it is; call it again for a restart."""
-        self.ca = CertificateAuthority(self._log(), self.signer, self.files, os.urandom)
+        self.ca = CertificateAuthority(self.log_of(self.store), self.signer, self.files, os.urandom)
         self.http: FlaskClient = create_app(self.ca, self.store, clock=lambda: self.now).test_client()
 
     def reopen(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 from sqlite_utils import Database, Migrations
 
 from ca.errors import LogDamaged, LogUnwritable, Misconfigured
-from ca.log import Node
+from ca.merkle import Node
 
 _PATIENCE: Final = 10.0  # seconds to wait for another process that writes
 _RESTORE: Final = "Restore the newest copy of the database"
@@ -236,11 +236,14 @@ class _Session:
         found = self._one("SELECT content FROM policy_files WHERE sha256 = ?", digest)
         return None if found is None else bytes(found)
 
-    def add(self, index: int, encoded: bytes, nodes: Iterable[Node]) -> None:
-        self._insert("INSERT INTO entries (idx, entry) VALUES (?, ?)", [(index, encoded.decode())])
-        self._insert("INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", nodes)
+    def generation(self) -> int:
+        return int(self._one("PRAGMA data_version"))  # of the commits by other connections than this one
 
-    def add_checkpoint(self, size: int, note: str) -> None:
+    def add(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        self._insert("INSERT INTO entries (idx, entry) VALUES (?, ?)", [(index, source.decode()) for index, source in entries])
+
+    def add_checkpoint(self, size: int, note: str, nodes: Iterable[Node]) -> None:
+        self._insert("INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", nodes)
         self._insert("INSERT INTO checkpoints (size, note) VALUES (?, ?)", [(size, note)])
 
     def add_files(self, files: Mapping[str, bytes]) -> None:
