@@ -91,8 +91,9 @@ class Door:
 
     def _grant(self, issued: Issued) -> dict[str, Any]:
         request, issue = issued.request, issued.issue
-        if request.request is None and issue.index == request.index + 1:  # granted at once: the grant began with it
-            return {"until": request.time // 1000 + request.privilege.duration, "status": "granted", "extensions": 0}
+        if issue.index == request.index + 1:  # granted at once: its entry says it all, also to whoever asks for the answer again
+            until = request.time // 1000 + request.privilege.duration
+            return {"until": until, "status": "granted", "extensions": request.extension or 0}
         granted = self._cases.of(request.index, self._clock())
         extensions = self._cases.extensions(granted, self._clock())
         return {"until": granted.until, "status": granted.status, "extensions": extensions}
