@@ -90,12 +90,13 @@ class Door:
                 return _answer(_issued(issued, rules) | self._grant(issued), HTTPStatus.CREATED)
 
     def _grant(self, issued: Issued) -> dict[str, Any]:
-        request, issue = issued.request, issued.issue
-        if issue.index == request.index + 1:  # granted at once: its entry says it all, also to whoever asks for the answer again
+        request = issued.request
+        # What this request made of the grant, not what later ones did: a statement that is repeated gets the same answer.
+        extensions = request.extension or 0
+        if issued.issue.index == request.index + 1:  # granted at once: the grant began with it
             until = request.time // 1000 + request.privilege.duration
-            return {"until": until, "status": "granted", "extensions": request.extension or 0}
+            return {"until": until, "status": "granted", "extensions": extensions}
         granted = self._cases.of(request.index, self._clock())
-        extensions = self._cases.extensions(granted, self._clock())
         return {"until": granted.until, "status": granted.status, "extensions": extensions}
 
     def answer(self, index: int, action: str) -> Response:

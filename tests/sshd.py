@@ -89,7 +89,8 @@ def install_host(
     """Runs `scripts/install-host` on `prefix`, as `user` when root gives one; the caller judges its exit status."""
     # Another user may be unable to enter the directory of the checkout, so they get the text of the program.
     program = [str(INSTALL_HOST)] if user is None else ["-c", INSTALL_HOST.read_text(), "install-host"]
-    command = [shell, *program, "--prefix", str(prefix), *arguments]
+    # Where the tests themselves were told to ignore a signal, as under nohup, no shell below them could trap it.
+    command = ["env", "--default-signal=HUP,INT,TERM", shell, *program, "--prefix", str(prefix), *arguments]
     groups: list[int] | None = None if user is None else []
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=PATIENCE * 2, user=user, group=user, extra_groups=groups

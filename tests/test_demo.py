@@ -48,7 +48,7 @@ def test_the_demo_goes_from_login_to_a_shell_and_shows_why_others_are_refused(de
     assert "ID ana/web-admin/2 (serial 3)" in demo.text
     assert re.search(r"login web-admin --reason 'just looking'\nYou hold .*\njit-ssh: error: .*incident number", demo.text)
     assert demo.text.count("(exit code 3)") == 1
-    assert "demo.example/jit-ssh is whole: 9 entries" in demo.text
+    assert "demo.example/jit-ssh is whole: 10 entries" in demo.text
 
 
 def test_the_demo_shows_another_person_approving_what_nobody_gets_alone(demo: Shown) -> None:
@@ -57,7 +57,7 @@ def test_the_demo_shows_another_person_approving_what_nobody_gets_alone(demo: Sh
         r"^\$ jit-ssh login db-admin --reason 'INC-12 disk full' --no-wait$", r"^4$", r"^\(exit code 4\)$",
         r"^bo\$ jit-ssh requests --waiting$", r"^4 +.* ana +db-admin",
         r"^bo\$ jit-ssh approve 4 --yes$", r"^request 4 by ana for db-admin is granted$",
-        r"^\$ jit-ssh login --request 4$", r"^ana holds db-admin until .*, serial 6$",
+        r"^\$ jit-ssh login --request 4$", r"^ana holds db-admin until .*, serial 7$",
         r"^\$ jit-ssh drop db-admin$", r"^db-admin is given back$",
         r"bo +approve +db-admin, request 4$",
     )  # fmt: skip

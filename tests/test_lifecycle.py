@@ -355,7 +355,8 @@ def test_a_role_without_a_limit_is_extended_as_well_and_given_back_as_one(world:
     second = said(world.ask("ana"))
     assert (second["extensions"], second["until"]) == (1, world.now + 1800)
     world.now += 20 * MINUTE
-    assert certificate(world.renew("ana", first)).certificate.valid_before == second["until"]
+    renewed = said(world.renew("ana", first))
+    assert (renewed["extensions"], renewed["valid_before"]) == (1, second["until"])
     third = said(world.ask("ana"))["request"]
     assert shown(world, third)["extensions"] == shown(world, second["request"])["extensions"] == 2
     serials = [each.index for each in world.entries() if isinstance(each, IssueEntry)]
@@ -724,6 +725,15 @@ def test_an_answer_sent_again_is_the_same_answer_and_no_other_entry(world: World
     again = world.http.post(f"/v1/requests/{request}/approve", json={"statement": yes.statement, "signature": yes.signature})
     assert said(again)["status"] == "granted"
     assert world.store.size() == size
+
+
+def test_a_request_sent_again_is_answered_as_before_though_the_grant_was_extended_since(world: World) -> None:
+    world.ask("ana")
+    body = world.body("ana")
+    first = said(world.post(body))
+    world.now += MINUTE
+    world.ask("ana")
+    assert said(world.post(body)) == first
 
 
 # ---------------------------------------------------------------------- who sees what
