@@ -7,7 +7,7 @@ A dataclass with `TAG = (key, value)` is told from its siblings by that member.
 
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Final, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -52,9 +52,8 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separator
 def decode(source: bytes, kinds: Iterable[type[T]], what: str) -> T:
     """The value of that one of the tagged `kinds` that `source` spells. Raises `Malformed`, naming `what` and the member."""
     members = parse_object(source, what)
-    kind = _choose(members, kinds, what)
-    value: T = _build(members, kind, what)
-    if encode(value) != source:
+    value: T = _build(members, _choose(members, kinds, what), (what,))
+    if _ENCODER.encode(members).encode() != source:  # what was read has these members and no other: absent is not null
         raise Malformed(f"{what} is not canonical JSON", "Sort the keys, write no white space, leave out what is absent")
     return value
 
@@ -99,20 +98,36 @@ def _choose(members: dict[str, Any], kinds: Iterable[type[T]], what: str) -> typ
     for kind in kinds:
         name, value = kind.TAG
         if members.get(name) == value:
-            del members[name]
             return kind
     raise Malformed(f"{what} is of no known kind")
 
 
-def _build(members: object, kind: type[Any], what: str) -> Any:
+_Where = tuple[str, ...]  # what is read, and the members that lead to the value
+_Read = Callable[[object, _Where], object]
+
+
+def _build(members: object, kind: type[Any], where: _Where) -> Any:
     if not isinstance(members, dict):
-        raise Malformed(f"{what} is not a JSON object")
-    shapes = _shapes(kind)  # type: ignore[arg-type]  # mypy takes no type object for hashable (python/mypy#11470)
-    if unknown := members.keys() - shapes.keys():
-        raise Malformed(f"{what} has an unknown member {min(unknown)[:60]!a}")
-    if missing := {name for name, shape in shapes.items() if name not in members and not _optional(shape)}:
-        raise Malformed(f"{what} lacks the member {min(missing)!a}")
-    return kind(**{name: _read(members.get(name), shape, f"{what}: {name}") for name, shape in shapes.items()})
+        raise Malformed(f"{': '.join(where)} is not a JSON object")
+    readers, needed, allowed = _form(kind)  # type: ignore[arg-type]  # mypy takes no type object for hashable (python/mypy#11470)
+    if unknown := members.keys() - allowed:
+        raise Malformed(f"{': '.join(where)} has an unknown member {min(unknown)[:60]!a}")
+    if missing := needed - members.keys():
+        raise Malformed(f"{': '.join(where)} lacks the member {min(missing)!a}")
+    return kind(**{
+        name: (value if type(value := members[name]) is shape else read(value, (*where, name))) if name in members else None
+        for name, shape, read in readers
+    })
+
+
+@cache
+def _form(kind: type[Any]) -> tuple[list[tuple[str, Any, _Read]], frozenset[str], frozenset[str]]:
+    """How each member of a dataclass is read, which it needs, and which it may have, its tag included."""
+    shapes = _shapes(kind)  # type: ignore[arg-type]  # as above
+    tag = {kind.TAG[0]} if issubclass(kind, Tagged) else set()
+    present = {name: _present(shape) for name, shape in shapes.items()}
+    readers = [(name, shape, _reader(shape)) for name, shape in present.items()]
+    return readers, frozenset(name for name in shapes if present[name] is shapes[name]), frozenset(tag | shapes.keys())
 
 
 @cache
@@ -121,23 +136,30 @@ def _shapes(kind: type[Any]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
-def _optional(shape: object) -> bool:
-    return isinstance(shape, types.UnionType) and type(None) in get_args(shape)
+def _present(shape: Any) -> Any:
+    """The shape of a member that is there, of one that need not be."""
+    if isinstance(shape, types.UnionType) and type(None) in get_args(shape):
+        return next(part for part in get_args(shape) if part is not type(None))
+    return shape
 
 
-def _read(value: object, shape: Any, what: str) -> object:
-    if type(value) is shape:
-        return value
-    if _optional(shape):
-        present = [part for part in get_args(shape) if part is not type(None)]
-        return None if value is None else _read(value, present[0], what)
+def _reader(shape: Any) -> _Read:
+    """What turns the JSON value of a member into one of this shape. It raises `Malformed`."""
     if isinstance(shape, type) and is_dataclass(shape):
-        return _build(value, shape, what)
-    if get_origin(shape) is tuple and isinstance(value, list):
-        return tuple(_read(member, get_args(shape)[0], what) for member in value)
-    if get_origin(shape) is Mapping and isinstance(value, dict):
-        return {name: _read(member, get_args(shape)[1], what) for name, member in value.items()}
-    raise Malformed(f"{what} is not {_WORDS.get(shape, 'a list')}")
+        return lambda value, where: _build(value, shape, where)
+    if get_origin(shape) is tuple:
+        one = _reader(get_args(shape)[0])
+        return lambda value, where: tuple(one(member, where) for member in _demand(value, list, where))
+    if get_origin(shape) is Mapping:
+        each = _reader(get_args(shape)[1])
+        return lambda value, where: {name: each(member, where) for name, member in _demand(value, dict, where).items()}
+    return lambda value, where: _demand(value, shape, where)
 
 
-_WORDS: Final = {str: "text", int: "an integer", bool: "true or false"}
+def _demand(value: object, kind: type[Any], where: _Where) -> Any:
+    if type(value) is not kind:
+        raise Malformed(f"{': '.join(where)} is not {_WORDS[kind]}")
+    return value
+
+
+_WORDS: Final[Mapping[Any, str]] = {str: "text", int: "an integer", bool: "true or false", list: "a list", dict: "a map"}

@@ -122,7 +122,7 @@ GOOD = '{"flag":true,"kind":"one","many":[],"named":{},"number":1,"text":"x"}'
         (GOOD.replace("{}", '{"b":"","a":""}'), "not canonical"),
         (GOOD.replace("{}", '{"a":1}'), "named is not text"),
         (GOOD.replace("{}", '{"a":"","a":""}'), "stands twice"),
-        (GOOD.replace('"named"', '"maybe":null,"named"'), "not canonical"),
+        (GOOD.replace('"named"', '"maybe":null,"named"'), "is not text"),
         (GOOD.replace("[]", "null"), "many is not"),
         (GOOD.replace("[]", '[1]'), "many is not a JSON object"),
         (GOOD.replace("[]", '[{"word":"x","flag":1}]'), "flag is not true or false"),
