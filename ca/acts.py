@@ -30,7 +30,7 @@ from ca.keys import PublicKey
 from ca.log import Tail
 from ca.merkle import leaf_hash
 from ca.oncall import Shift
-from ca.policy import Approved, Denied, Facts, Granted, Pending, eligible, evaluate
+from ca.policy import Approved, Decision, Denied, Facts, Granted, Pending, duties, eligible, evaluate
 from ca.request import Case, Request
 from ca.roles import Policy
 from ca.statement import (
@@ -135,6 +135,12 @@ class Moment:
         return record(RefuseEntry, said, self, code=code, message=message, **({"findings": (), "ways": ()} | more))
 
 
+def reasons(decision: Decision, facts: Facts, at: Moment) -> dict[str, Any]:
+    """What an entry tells of how it was decided."""
+    on_call = duties(at.rules.policy, decision.role, facts)
+    return {"findings": decision.findings, "ways": decision.ways, "on_call": on_call}
+
+
 Act = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry | UnlockEntry | RefuseEntry
 _Record = TypeVar("_Record", bound=SaidEntry)
 
@@ -204,16 +210,15 @@ def _approve(said: Said, answer: ApproveStatement, at: Moment, asked: Request, f
     decision = evaluate(at.rules.policy, entry.role, length, reason_of(entry), facts, approvals)
     match decision:
         case Denied():
-            reasons = {"findings": decision.findings, "ways": decision.ways}
-            return at.refused(said, "denied", f"{entry.actor} cannot have it any more: {decision.message}", **reasons, **about)
+            message = f"{entry.actor} cannot have it any more: {decision.message}"
+            return at.refused(said, "denied", message, **reasons(decision, facts, at), **about)
         case Granted() | Pending():
             if not same(decision.privilege, entry.privilege):
                 return at.refused(said, "refused", f"what {entry.role} gives was changed since it was asked for", **about)
             # Though a change of the rules or facts may ask for fewer by now: as many as were told to whoever asked.
             enough = len(approvals) >= sum(step.count for step in entry.steps or ())
             privilege = decision.privilege if isinstance(decision, Granted) and enough else None
-            reasons = {"findings": decision.findings, "ways": decision.ways}
-            return record(ApproveEntry, said, at, privilege=privilege, **reasons, **about)
+            return record(ApproveEntry, said, at, privilege=privilege, **reasons(decision, facts, at), **about)
 
 
 def approved(asked: Request, at: Moment) -> tuple[Approved, ...]:

@@ -48,7 +48,7 @@ def ask(asked: Asked, said: RequestStatement, at: Moment, uncertifiable: str | N
     held = before if before is not None and before.current.status == "granted" else None
     facts = at.facts(asked, auto_granted=_auto_granted(asked.person, said.role, at), extensions=held and held.extensions)
     decision = evaluate(at.rules.policy, said.role, said.duration, said.reason, facts)
-    about |= {"findings": decision.findings, "ways": decision.ways}
+    about |= acts.reasons(decision, facts, at)
     match decision:
         case Denied():
             return at.refused(asked, "denied", decision.message, **about)
@@ -94,7 +94,7 @@ def renew(asked: Asked, held: Request, at: Moment, uncertifiable: str | None) ->
     decision = evaluate(
         at.rules.policy, entry.role, held.privilege.duration, acts.reason_of(entry), facts, acts.approved(held, at)
     )
-    reasons = {"findings": decision.findings, "ways": decision.ways}
+    reasons = acts.reasons(decision, facts, at)
     if not isinstance(decision, Granted):
         message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
         return at.refused(asked, "denied", message, **reasons, **about)

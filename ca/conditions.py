@@ -196,6 +196,14 @@ class HardwareKey(RootModel[bool], Condition, frozen=True, strict=True):
         return facts.hardware_key == self.root, f"it is signed with {'a security' if facts.hardware_key else 'an ordinary'} key"
 
 
+def shift_of(facts: Facts, schedule: str) -> Shift | str:
+    """What is known of the person's shift, or in a sentence why nothing is."""
+    shift = facts.on_call.get(schedule, f"unknown: schedule {schedule} was not looked at")
+    if not isinstance(shift, str) and shift.until is not None and shift.until <= facts.now.timestamp():
+        return f"unknown: the shift that {shift.source} told of has ended"
+    return shift
+
+
 class OnCall(Table, Condition):
     """`on_call = { schedule = "web", levels = [1, 2], until_shift_end = true }`
 
@@ -214,11 +222,9 @@ class OnCall(Table, Condition):
 
     def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool | None, str]:
         del groups
-        shift = facts.on_call.get(self.schedule, f"unknown: schedule {self.schedule} was not looked at")
+        shift = shift_of(facts, self.schedule)
         if isinstance(shift, str):
             return None, shift
-        if shift.until is not None and shift.until <= facts.now.timestamp():
-            return None, f"unknown: the shift that {shift.source} told of has ended"
         is_what = "not on call" if shift.level is None else f"level {shift.level}"
         until = "" if shift.until is None else f" until {datetime.fromtimestamp(shift.until, UTC):%Y-%m-%d %H:%M} UTC"
         others = listed(tuple(f"{person} ({level})" for person, level in shift.on_call)) or "nobody"
@@ -226,7 +232,7 @@ class OnCall(Table, Condition):
         return shift.level in self.levels, known
 
     def holds_until(self, facts: Facts, end: datetime) -> datetime:
-        shift = facts.on_call[self.schedule]
+        shift = shift_of(facts, self.schedule)
         if not self.until_shift_end or isinstance(shift, str) or shift.until is None:
             return end
         return min(end, datetime.fromtimestamp(shift.until, UTC))

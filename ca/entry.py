@@ -53,6 +53,28 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Duty:
+    """What a schedule said of a person's being on call, or why it was `unknown`. Raises `Malformed` for both, or neither.
+
+    `source` said so `age` seconds before; `level` is absent for who was not on call, and `until` (Unix seconds) when the shift
+    has no end.
+    """
+
+    schedule: str
+    source: str | None = None
+    age: int | None = None
+    level: int | None = None
+    until: int | None = None
+    unknown: str | None = None
+
+    def __post_init__(self) -> None:
+        said = (self.source, self.age, self.level, self.until)
+        known = None not in said[:2] and (self.level is not None or self.until is None) and self.unknown is None
+        if not known and (self.unknown is None or said != (None,) * 4):
+            raise Malformed(f"what {self.schedule[:60]!a} said of who is on call is neither known nor unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Privilege:
     """What a grant gives, for `duration` seconds."""
 
@@ -117,10 +139,16 @@ class SaidEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DecidedEntry(SaidEntry):
-    """What every decision has: its reasons, condition by condition."""
+    """What every decision has: its reasons, condition by condition, and what was known of who is on call. Raises `Malformed`."""
 
     findings: tuple[Finding, ...]  # about the request as a whole
     ways: tuple[Way, ...]  # the blocks considered; the first is the one that decided
+    on_call: tuple[Duty, ...] | None = None  # of the schedules that the rules ask for, by name
+
+    def __post_init__(self) -> None:
+        schedules = None if self.on_call is None else [duty.schedule for duty in self.on_call]
+        if schedules is not None and (not schedules or schedules != sorted(set(schedules))):
+            raise Malformed(f"entry {self.index} does not name each schedule once, in order")
 
 
 @dataclass(frozen=True, kw_only=True)

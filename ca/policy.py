@@ -11,15 +11,15 @@ from typing import Final
 
 from ca import names
 from ca.certificate import PERMITS
-from ca.conditions import Facts, listed
-from ca.entry import Finding, Privilege, Step, Way
+from ca.conditions import Conditions, Facts, listed, shift_of
+from ca.entry import Duty, Finding, Privilege, Step, Way
 from ca.fields import MAX_DURATION, duration_text, suggestion
 from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
 __all__ = [
     "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
-    "approvable", "eligible", "evaluate", "fills", "outlook", "principals",
+    "approvable", "duties", "eligible", "evaluate", "fills", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
@@ -36,6 +36,7 @@ SENTENCES: Final = {
     "window": "the grant ends with the hours, or the shift, of the rule that decides",
 }
 _MOST_WAYS: Final = 12  # blocks told of in a decision: it has to fit in an entry of the log
+_MOST_DUTIES: Final = 24  # schedules told of in a decision, for the same reason
 _SEAL: Final = object()
 
 
@@ -132,6 +133,21 @@ def outlook(policy: Policy, facts: Facts) -> tuple[tuple[Role, Decision], ...]:
         return ()
     decided = [(role, _decide(policy, role, person, facts, None, None, ())) for role in policy.roles.values()]
     return tuple(sorted(decided, key=lambda each: (_rank(each[1]), each[0].name)))
+
+
+def duties(policy: Policy, role: str, facts: Facts) -> tuple[Duty, ...] | None:
+    """What was known of the person's shifts when this role was decided; None if no rule about it asks who is on call."""
+    known = policy.roles.get(role)
+    blocks: list[Conditions] = [] if known is None else [*known.allow, *(block for _, block in _deny_blocks(policy, known))]
+    schedules = {block.on_call.schedule for block in blocks if block.on_call is not None}
+    return tuple(_duty(name, facts) for name in sorted(schedules)[:_MOST_DUTIES]) or None
+
+
+def _duty(schedule: str, facts: Facts) -> Duty:
+    shift = shift_of(facts, schedule)
+    if isinstance(shift, str):
+        return Duty(schedule=schedule, unknown=shift)
+    return Duty(schedule=schedule, source=shift.source, age=shift.age, level=shift.level, until=shift.until)
 
 
 def principals(role: Role, person: str) -> tuple[str, ...]:
@@ -250,14 +266,19 @@ def _source(facts: Facts) -> str:
 
 def _denials(policy: Policy, role: Role, person: Person, facts: Facts) -> tuple[Way, ...]:
     """The deny blocks that match: nothing in them is known not to hold."""
+    blocks = _deny_blocks(policy, role)
+    ways = (Way(rule, block.findings(facts, person.groups), block.message) for rule, block in blocks)
+    return tuple(way for way in ways if all(finding.holds is not False for finding in way.findings))
+
+
+def _deny_blocks(policy: Policy, role: Role) -> list[tuple[str, Deny]]:
+    """Those about the role, by their names."""
     blocks: list[tuple[str, Deny]] = [
         (f"guardrails deny {at}", block)
         for at, block in enumerate(policy.guardrails.deny, start=1)
         if block.roles is None or role.name in block.roles
     ]
-    blocks += [(f"deny {at}", block) for at, block in enumerate(role.deny, start=1)]
-    ways = (Way(rule, block.findings(facts, person.groups), block.message) for rule, block in blocks)
-    return tuple(way for way in ways if all(finding.holds is not False for finding in way.findings))
+    return blocks + [(f"deny {at}", block) for at, block in enumerate(role.deny, start=1)]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ca.checkpoint import Checkpoint
 from ca.entry import (
     AnyEntry,
     ApproveEntry,
+    DecidedEntry,
     DenyEntry,
     DropEntry,
     GenesisEntry,
@@ -247,6 +248,8 @@ class _Reader:
         _demand(in_force, f"it names entry {found.policy} as the policy in force")
         self._statements.add(said.id)
         self.signatures += 1
+        if isinstance(found, DecidedEntry):
+            _check_on_call(found)
         if isinstance(found, RefuseEntry) and found.possession is not None:
             self._check_possession(found.possession, said, found.statement)
         return said
@@ -400,6 +403,16 @@ _STATEMENT_OF: Final[dict[type[AnyEntry], type[AnyStatement]]] = {
     LockEntry: LockStatement,
     UnlockEntry: UnlockStatement,
 }
+
+
+def _check_on_call(found: DecidedEntry) -> None:
+    """What a decision says of who is on call follows from what it says was known."""
+    duties = found.on_call or ()
+    asked = [finding.holds for way in found.ways for finding in way.findings if finding.condition == "on_call"]
+    _demand(bool(duties) or not asked, "it was decided by who is on call, and what was known of that is not in it")
+    _demand(True not in asked or any(duty.level is not None for duty in duties), "nobody said that the person is on call")
+    ended = [duty.schedule for duty in duties if duty.until is not None and duty.until * 1000 <= found.time]
+    _demand(not ended, f"the shift on schedule {ended[:1]} had ended")
 
 
 def _check_approval(found: ApproveEntry, asked: Request) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from base64 import b64encode
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from ca.entry import (
     ApproveEntry,
     DenyEntry,
     DropEntry,
+    Duty,
     Finding,
     GenesisEntry,
     IssueEntry,
@@ -48,6 +50,12 @@ PRIVILEGES = st.builds(
     permit=st.lists(TEXT, max_size=2).map(tuple),
 )
 STEPS = st.lists(st.builds(Step, TEXT, NUMBER, st.none() | NUMBER, st.none() | TEXT), max_size=2).map(tuple)
+KNOWN = st.builds(Duty, schedule=TEXT, source=TEXT, age=NUMBER, level=NUMBER, until=st.none() | NUMBER)
+FREE = st.builds(Duty, schedule=TEXT, source=TEXT, age=NUMBER)
+UNKNOWN = st.builds(Duty, schedule=TEXT, unknown=TEXT)
+DUTIES = st.lists(KNOWN | FREE | UNKNOWN, min_size=1, max_size=3, unique_by=lambda duty: duty.schedule).map(
+    lambda duties: tuple(sorted(duties, key=lambda duty: duty.schedule))
+)
 HEAD = {"index": NUMBER, "time": NUMBER, "actor": TEXT}
 SAID = {
     **HEAD,
@@ -57,7 +65,7 @@ SAID = {
     "hardware_key": st.booleans(),
     "policy": NUMBER,
 }
-DECIDED = {**SAID, "findings": FINDINGS, "ways": WAYS}
+DECIDED = {**SAID, "findings": FINDINGS, "ways": WAYS, "on_call": st.none() | DUTIES}
 ABOUT = {"role": TEXT, "request": NUMBER}
 MAYBE_NUMBER, MAYBE_TEXT = st.none() | NUMBER, st.none() | TEXT
 ENTRIES = st.one_of(
@@ -117,6 +125,42 @@ def test_the_members_of_a_kind_are_those_that_are_documented_and_no_more(kind: t
     for name in members.keys() - {"kind", *optional}:
         with pytest.raises(Malformed, match="lacks the member"):
             entry.decode(canonical.encode({other: value for other, value in members.items() if other != name}))
+
+
+@pytest.mark.parametrize(
+    "duty",
+    [
+        '"schedule":"web"',
+        '"schedule":"web","source":"PagerDuty"',
+        '"age":3,"schedule":"web"',
+        '"age":3,"schedule":"web","source":"PagerDuty","unknown":"it did not answer"',
+        '"level":1,"schedule":"web","unknown":"it did not answer"',
+        '"age":3,"schedule":"web","source":"PagerDuty","until":5',
+    ],
+)
+def test_who_is_on_call_is_known_or_unknown_and_never_half(duty: str) -> None:
+    for whole in (Duty(schedule="web", unknown="it did not answer"), Duty(schedule="web", source="PagerDuty", age=3)):
+        assert decided_by(canonical.encode(whole).decode()).on_call == (whole,)
+    with pytest.raises(Malformed, match="'web' said of who is on call is neither known nor unknown"):
+        decided_by(f"{{{duty}}}")
+
+
+def test_each_schedule_stands_once_in_a_decision_and_in_order() -> None:
+    db, web = (f'{{"schedule":"{name}","unknown":"it did not answer"}}' for name in ("db", "web"))
+    assert [duty.schedule for duty in decided_by(db, web).on_call or ()] == ["db", "web"]
+    for duties in ((web, db), (db, db), ()):
+        with pytest.raises(Malformed, match="does not name each schedule once, in order"):
+            decided_by(*duties)
+
+
+def decided_by(*duties: str) -> RefuseEntry:
+    """A refusal with these duties, read."""
+    said: dict[str, Any] = {"statement": "", "signature": "", "hardware_key": False, "policy": 1}
+    refusal = RefuseEntry(index=2, time=0, actor="ana", **said, findings=(), ways=(), code="denied", message="no")
+    text = refusal.encode().decode().replace('"policy"', f'"on_call":[{",".join(duties)}],"policy"')
+    found = entry.decode(text.encode())
+    assert isinstance(found, RefuseEntry)
+    return found
 
 
 def test_an_entry_is_not_larger_than_its_length_of_two_bytes_can_say() -> None:

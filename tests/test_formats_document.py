@@ -86,6 +86,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Entry `revoke`": ((entry.RevokeEntry,), SaidEntry),
     "Entries `lock` and `unlock`": ((entry.LockEntry, entry.UnlockEntry), SaidEntry),
     "Finding": ((Finding,), None),
+    "Duty": ((entry.Duty,), None),
     "Way": ((Way,), None),
     "Step": ((Step,), None),
     "Privilege": ((Privilege,), None),

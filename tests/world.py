@@ -22,6 +22,7 @@ from ca.issue import CertificateAuthority
 from ca.keys import PublicKey
 from ca.log import Log
 from ca.merkle import leaf_hash
+from ca.oncall import Shift
 from ca.signers.uri import Signer
 from ca.statement import ReadStatement, RequestStatement, Statement
 from ca.store.sqlite import SqliteStore
@@ -125,6 +126,7 @@ class World:
         self.people: dict[str, Key] = {name: keys.make(directory, name=name) for name in ("ana", "bo", "cy", "di", "eve")}
         self.files: dict[str, bytes] = {name: text.encode() for name, text in FILES.items()}
         self.files["people.toml"] = PEOPLE.format(**{n: k.public_key.line for n, k in self.people.items()}).encode()
+        self.shifts: dict[str, Mapping[str, Shift | str]] = {}  # by person and schedule: what the on-call sources say
         self.store = SqliteStore(directory / "log.db", create=True)
         issue.begin(self.log_of(self.store), self.signer.public_key.line)
         self.open()
@@ -136,7 +138,8 @@ class World:
 
     def open(self) -> None:
         """Starts the CA and its HTTP door over the store as it is; call it again for a restart."""
-        self.ca = CertificateAuthority(self.log_of(self.store), self.signer, self.files, os.urandom)
+        log, shifts = self.log_of(self.store), self.shifts
+        self.ca = CertificateAuthority(log, self.signer, self.files, os.urandom, lambda person: shifts.get(person, {}))
         self.http: FlaskClient = create_app(self.ca, self.store, clock=lambda: self.now).test_client()
 
     def reopen(self) -> None:
