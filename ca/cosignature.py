@@ -113,6 +113,21 @@ def cosignatures(note: str | bytes, witnesses: Iterable[WitnessKey]) -> tuple[Co
     return tuple(found)
 
 
+def received(note: str, answer: str, witness: WitnessKey) -> Cosignature:
+    """The cosignature of the note's text in what a witness answered: signature lines, of which those by other keys are skipped.
+
+    Raises `Malformed` for an answer of anything else, `BadSignature` when the witness's is not there or does not verify.
+    """
+    text, _ = split_note(note)
+    together = f"{text}\n{answer}"
+    if split_note(together)[0] != text:  # the answer would be a part of the text that it is a signature of
+        raise Malformed("the witness answered something else than signature lines")
+    found = cosignatures(together, (witness,))
+    if not found:
+        raise BadSignature(f"the answer has no cosignature by {witness.name}", "Compare the key with the witness's own")
+    return found[0]
+
+
 def attach(note: str, found: Iterable[Cosignature]) -> str:
     """The note with these cosignatures behind its own lines. Raises `Malformed` when it becomes too long."""
     return checked_note(note + "".join(each.line for each in found))

@@ -19,6 +19,7 @@ from server.log_commands import backup, log, restore
 from server.policy_commands import policy
 from server.serving import serve as serve_until_stopped
 from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
+from server.witness_commands import witness
 
 _log = logging.getLogger("jit-ssh")
 
@@ -144,5 +145,5 @@ def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     _show_trust(begun_by(opened.store))
 
 
-for command in (policy, log, backup, restore):
+for command in (policy, log, backup, restore, witness):
     main.add_command(command)
