@@ -16,8 +16,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ca.errors import BadSignature, Malformed, SignerFailed
-from ca.keys import ed25519_point
 from ca.merkle import HASH_LENGTH, MAX_SIZE
+from ca.point import ed25519_point
 
 MAX_NOTE_LENGTH: Final = 128 * 1024  # bytes: sixteen post-quantum signatures of 5 kB, which C2SP wants accepted
 
