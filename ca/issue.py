@@ -113,6 +113,7 @@ class CertificateAuthority:
     def _outcome(self, entries: Sequence[AnyEntry]) -> Issued | RequestEntry | RefuseEntry:
         match entries:
             case [RequestEntry() as request, *_, IssueEntry() as issue]:
+                self.log.cosigned(issue.index + 1)  # before it is signed: what too few have seen leaves the CA for nobody
                 return Issued(request, issue, self._sign(issue))
             case [RequestEntry() | RefuseEntry() as entry]:
                 return entry

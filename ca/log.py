@@ -135,6 +135,19 @@ class Tail:
         return self._batch.newest(kind)
 
 
+class Witnesses(Protocol):
+    """Others who watch the log, and cosign its checkpoints."""
+
+    def demand_one_history(self) -> None:
+        """Raises `LogDamaged` when one of them has seen more of this log than there is, or another one. At once."""
+
+    def cosigned(self, size: int) -> str:
+        """The note over at least `size` entries that as many as are required have cosigned, with their cosignatures.
+
+        Waits for them. Raises `NotWitnessed` when they do not, and `LogDamaged`.
+        """
+
+
 Make = Callable[[Tail], Sequence[AnyEntry]]
 
 
@@ -159,12 +172,21 @@ class Log:
         self.key = key
         self._sign = sign
         self._clock = clock
+        self.witnesses: Witnesses | None = None  # set once, before the first append
         self._grown = Condition()
         self.released = False
         self._queueing = Lock()  # owns:
         self._queue: deque[_Waiting] = deque()
         self._committing = False  # whether somebody is, who owns:
         self._memory: Memory | None = None
+
+    def cosigned(self, size: int) -> str | None:
+        """The note over at least `size` entries with the cosignatures that are required; None when no witness is.
+
+        What is proven to others is proven against it. Waits for the witnesses, outside every lock. Raises `NotWitnessed`: what was
+        appended stays, and is answered when it is asked for again and they are there.
+        """
+        return None if self.witnesses is None else self.witnesses.cosigned(size)
 
     def wait(self, size: int, seconds: float) -> None:
         """Returns when the log has more than `size` entries by an append here, after so many seconds, or on `release`."""
@@ -181,8 +203,11 @@ class Log:
         """Appends the entries that `make` returns for the tail of the log; durable and under a checkpoint on return.
 
         Of what `make` returns, entries that are in the log already are passed through. What `make` raises is raised here,
-        and appends nothing. Raises `LogUnwritable`, `ClockWentBack` or `SignerFailed`: then nothing was appended.
+        and appends nothing. Raises `LogUnwritable`, `ClockWentBack` or `SignerFailed`: then nothing was appended; `LogDamaged`,
+        too, while a witness has seen another history than this one.
         """
+        if self.witnesses is not None:
+            self.witnesses.demand_one_history()
         waiting = _Waiting(make)
         with self._queueing:
             self._queue.append(waiting)
