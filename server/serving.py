@@ -1,8 +1,7 @@
 """How `jit-ssh-ca serve` speaks HTTP: one process, one event loop that reads, and threads that run the application.
 
-The rule here: a client that is slow or silent costs a socket for CLIENT_SECONDS and never a thread. uvicorn parses with
-llhttp, so ambiguous framing is a 400; what uvicorn leaves open is bounded here: the time and the bytes that a client has
-for one request, and the number of connections. One process, because the log has one writer and the policy is in memory.
+One process, because the log has one writer and the policy is in memory. The rule here: a client that is slow or silent costs a
+socket for CLIENT_SECONDS and never a thread.
 """
 
 import asyncio
@@ -11,20 +10,16 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from wsgiref.types import WSGIApplication
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
-from server.gateway import MAX_BODY, Gateway, Threads
+from server.connection import Connection, Done, Turns
+from server.gateway import Request, Threads, answer
 from server.listening import Listen, open_socket, tls_context
 
 CLIENT_SECONDS = 10  # for a TLS handshake, for a whole request, for silence between two, for taking the last of an answer
-CLIENT_BYTES = 4 * MAX_BODY  # for a whole request: line, headers, body and trailers
 MAX_CONNECTIONS = 1000
 STOP_SECONDS = 15  # after a stop signal, for the requests that are being answered
 
@@ -58,14 +53,13 @@ def serve(
             on_hangup()
             if tls and context:
                 tls_context(*tls)  # raises for a half-renewed pair, before it can spoil the one in use
-                loop = server.servers[0].get_loop()
-                loop.call_soon_threadsafe(context.load_cert_chain, *tls)
+                server.loop.call_soon_threadsafe(context.load_cert_chain, *tls)
 
-        def ready() -> None:
+        with asyncio.Runner() as runner:
+            server = _Server(app, threads, runner.get_loop(), renew, on_stop)
+            runner.run(server.listen(listener, context))
             on_ready(listen.url(listener, encrypted=context is not None))
-
-        server = _Server(Gateway(app, threads), listener, context, renew, ready, on_stop)
-        asyncio.run(server.serve())
+            runner.run(server.stopped())
 
 
 def _allow_files() -> None:
@@ -75,133 +69,48 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16 * MAX_CONNECTIONS)), hard))
 
 
-class _Server(uvicorn.Server):
+class _Server:
     def __init__(
         self,
-        gateway: Gateway,
-        listener: socket.socket,
-        context: ssl.SSLContext | None,
+        app: WSGIApplication,
+        threads: int,
+        loop: asyncio.AbstractEventLoop,
         on_hangup: Callable[[], None],
-        on_ready: Callable[[], None],
         on_stop: Callable[[], None],
     ) -> None:
-        config = uvicorn.Config(
-            gateway,
-            interface="asgi3",
-            http=_Connection,
-            ws="none",
-            lifespan="off",
-            workers=1,
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,  # on by default for loopback peers: any local account could choose its address
-            server_header=False,
-            timeout_keep_alive=CLIENT_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-        super().__init__(config)
-        self._listener = listener
-        self._context = context
+        self.loop = loop
+        self._app = app
+        self._turns = Turns(CLIENT_SECONDS, MAX_CONNECTIONS)
         self._on_hangup = on_hangup
-        self._on_ready = on_ready
         self._on_stop = on_stop
-        self._hangups = Threads(1, "hangup")
+        self._threads = Threads(threads, "request", loop)
+        self._hangups = Threads(1, "hangup", loop)
+        self._stop = asyncio.Event()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Instead of uvicorn's, which has no bound for a TLS handshake and none for a TLS goodbye."""
-        loop = asyncio.get_running_loop()
-        turns: _Turns = {}
-        self.servers = [
-            await loop.create_server(
-                lambda: _Connection(self.config, self.server_state, turns),
-                sock=self._listener,
-                ssl=self._context,
-                backlog=MAX_CONNECTIONS,
-                ssl_handshake_timeout=CLIENT_SECONDS if self._context else None,
-                ssl_shutdown_timeout=1 if self._context else None,
-            )
-        ]
-        self.started = True
-        self._on_ready()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Instead of uvicorn's, which kills the program by the same signal once the server has stopped."""
-        loop = asyncio.get_running_loop()
+    async def listen(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        self._listening = await self.loop.create_server(
+            lambda: Connection(self._turns, self._ask),
+            sock=listener,
+            ssl=context,
+            backlog=MAX_CONNECTIONS,
+            ssl_handshake_timeout=CLIENT_SECONDS if context else None,
+            ssl_shutdown_timeout=1 if context else None,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        yield
+            self.loop.add_signal_handler(number, self._stop.set)
+        self.loop.add_signal_handler(signal.SIGHUP, lambda: self._hangups.run(self._on_hangup, _report))
 
-    def _stop(self, number: int) -> None:
+    def _ask(self, request: Request, done: Done) -> None:
+        self._threads.run(lambda: answer(self._app, request), done)
+
+    async def stopped(self) -> None:
+        """Returns when a signal has stopped the server and the requests in flight are answered, or their time is over."""
+        await self._stop.wait()
         self._on_stop()
-        self.handle_exit(number, None)
-
-    def _hang_up(self) -> None:
-        self._hangups.run(self._on_hangup).add_done_callback(_report)
+        self._listening.close()
+        await self._turns.stop(STOP_SECONDS)
 
 
-def _report(hangup: asyncio.Future[None]) -> None:
-    if not hangup.cancelled() and (error := hangup.exception()):
-        _log.error("SIGHUP: what was in use stays in use: %s", error)
-
-
-class _Connection(HttpToolsProtocol):
-    """A connection alternates between turns: the client's, until its request is whole, and ours, until it is answered.
-
-    `turns` holds the connections whose client has the turn, the longest first, each with the timer that ends it. When
-    there are too many connections the longest turn ends at once: half-open ones make room for new ones.
-    """
-
-    def __init__(self, config: uvicorn.Config, state: ServerState, turns: "_Turns") -> None:
-        super().__init__(config, state, {})
-        self._turns = turns
-        self._received = 0  # bytes of the request that is arriving
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._start_turn()
-        if len(self.connections) > MAX_CONNECTIONS:
-            next(iter(self._turns)).cut_off()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > CLIENT_BYTES:
-            self.cut_off()
-        else:
-            super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.headers = []  # trailers go here, or one named Authorization would join the request's headers
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._received = 0
-        self._end_turn()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.response_complete or self.cycle.more_body:  # else the next request is here already
-            self._start_turn()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_turn()
-        super().connection_lost(exc)
-
-    def cut_off(self) -> None:
-        """Close at once, even with something still to be sent."""
-        self._end_turn()
-        self.transport.abort()
-
-    def _start_turn(self) -> None:
-        self._end_turn()
-        self._turns[self] = self.loop.call_later(CLIENT_SECONDS, self.cut_off)
-
-    def _end_turn(self) -> None:
-        if timer := self._turns.pop(self, None):
-            timer.cancel()
-
-
-_Turns = dict[_Connection, asyncio.TimerHandle]
+def _report(result: Any) -> None:
+    if isinstance(result, BaseException):
+        _log.error("SIGHUP: what was in use stays in use: %s", result)

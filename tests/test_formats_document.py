@@ -49,7 +49,7 @@ from ca.merkle import leaf_hash
 from ca.statement import ReadStatement, Statement
 from ca.trust import Trust
 from ca.wire import Reader, string
-from server import gateway, identity, problems
+from server import connection, identity, problems
 from server.app import create_app
 from server.gateway import MAX_BODY
 from tests import formats_example
@@ -378,9 +378,9 @@ def test_what_http_refuses_has_a_code_of_the_document(world: World, method: str,
 
 
 def test_a_body_that_the_gateway_refuses_has_the_code_of_the_document() -> None:
-    status, _, content = gateway._too_large()
-    problem = json.loads(content)
-    assert [problem["code"], str(status)] in [row[:2] for row in rows(PARTS["Codes"])]
+    too_large = connection._TOO_LARGE
+    problem = json.loads(too_large.content)
+    assert [problem["code"], too_large.status[:3]] in [row[:2] for row in rows(PARTS["Codes"])]
     assert set(problem) == {name for _, name, _ in listed("Problem")} - {"instance"}
 
 

@@ -1,4 +1,4 @@
-"""`server.serving`, `server.listening` and `server.gateway` as a client meets them: real processes, real sockets."""
+"""`server.serving` and what it serves with, as a client meets them: real processes, real sockets."""
 
 import contextlib
 import datetime
@@ -27,9 +27,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ca.errors import Misconfigured
+from server.connection import CLIENT_BYTES
 from server.gateway import MAX_BODY
 from server.listening import Listen, open_socket, tls_context
-from server.serving import CLIENT_BYTES
 
 POST = b"POST /length HTTP/1.1\r\nHost: ca\r\n"
 
