@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Condition, Lock
-from typing import Final
+from typing import Final, Protocol
 
 from ca import entry, merkle
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
