@@ -183,8 +183,8 @@ class Log:
     def cosigned(self, size: int) -> str | None:
         """The note over at least `size` entries with the cosignatures that are required; None when no witness is.
 
-        What is proven to others is proven against it. Waits for the witnesses, outside every lock. Raises `NotWitnessed`: what was
-        appended stays, and is answered when it is asked for again and they are there.
+        What is proven to others is proven against it. Waits for the witnesses, outside every lock. Raises `NotWitnessed`: what
+        was appended stays, and is answered when it is asked for again and they are there.
         """
         return None if self.witnesses is None else self.witnesses.cosigned(size)
 
