@@ -18,7 +18,7 @@ from ca.sshsig import verifier
 from server.kit import build
 from server.sealing import Sealed, seal
 from tests.home import Running, running
-from tests.sshd import current_account
+from tests.sshd import current_account, make_key
 
 OFFICERS: Final = ("cy", "di", "eve")
 PROGRAMS: Final = ("ssh", "ssh-agent", "ssh-keygen", "sshd")
@@ -54,6 +54,11 @@ class Laptop:
         return self.home / "id_ed25519.pub"
 
     @property
+    def usual(self) -> tuple[str, ...]:
+        """For ana on web-prod."""
+        return ("--for", "ana", "--key", str(self.key), "--group", "web-prod", "--reason", "CA down, INC-77")
+
+    @property
     def journal(self) -> Path:
         return self.home / f"break-glass-{self.facts.digest[:8]}.jsonl"
 
@@ -64,9 +69,9 @@ class Laptop:
 
     @contextmanager
     def opened(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
-        """The kit on a terminal; without arguments, for ana on web-prod."""
-        usual = ("--for", "ana", "--key", str(self.key), "--group", "web-prod", "--reason", "CA down, INC-77")
-        command = [sys.executable, "-c", _SPAWN, str(self.home / "bin" / "python3"), "-I", str(self.kit), *(arguments or usual)]
+        """The kit on a terminal; `--for` and what goes with it is added where it is not given."""
+        given = arguments if any(each.partition("=")[0] == "--for" for each in arguments) else (*self.usual, *arguments)
+        command = [sys.executable, "-c", _SPAWN, str(self.kit), *given]
         with running(command, self.environment | dict(environment or {})) as program:
             yield program
 
@@ -79,6 +84,7 @@ class Laptop:
 
 def make_laptop(directory: Path, sealed: Sealed, **changes: Any) -> Laptop:
     """A laptop with a kit of this seal, and the key of an engineer."""
+    directory.mkdir(exist_ok=True)
     home = directory / "home"
     (home / "bin").mkdir(parents=True)
     (home / "tmp").mkdir()
@@ -90,6 +96,7 @@ def make_laptop(directory: Path, sealed: Sealed, **changes: Any) -> Laptop:
     facts = kit_facts(sealed, **changes)
     kit = directory / "break-glass"
     build(kit, facts)
+    make_key(home / "id_ed25519")
     return Laptop(home, kit, facts, sealed)
 
 

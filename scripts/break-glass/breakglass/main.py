@@ -43,6 +43,8 @@ VERSION: Final = "0.1.0"
 _BACKDATE: Final = 300       # seconds: in an outage clocks may drift
 _OLD: Final = 400 * 86_400   # seconds after which a kit, or the clock, is probably not the right one
 
+_LONGEST_PLACE: Final = 70   # of the 103 bytes that a socket's name may have on a Mac
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the kit; its exit code: 0 done, 1 refused or failed."""
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"break-glass: warning: {sentence}")
         need_terminal()
         journal = Journal(asked.journal or Path.home() / f"break-glass-{facts.digest[:8]}.jsonl", facts, secrets.token_hex(16))
-        with tempfile.TemporaryDirectory(prefix="glass") as private:
+        with tempfile.TemporaryDirectory(prefix="glass", dir=_short()) as private:
             _Run(asked, facts, journal, Path(private)).go()
     except JitSshError as error:
         say(f"break-glass: error: {error.message}")
@@ -64,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"hint: {error.hint}")
         return 1
     return 0
+
+
+def _short() -> str:
+    """Where temporary files go; the agent's socket in there must have a short name."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < _LONGEST_PLACE else "/tmp"  # noqa: S108 - what is made in there is a directory of our own
 
 
 def _need_programs() -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from breakglass.stop import Stop
 from breakglass.terminal import say
-from ca.errors import JitSshError
+from ca.errors import JitSshError, Malformed
 from ca.journal import AnyLine, read, sign
 from ca.kit import Facts
 
@@ -36,6 +37,8 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise Malformed("it is no ordinary file")
             lines = read(path.read_bytes(), facts.digest, _believed)
         except BlockingIOError:
             say(f"Another break-glass is writing {path}: this one begins a new journal. Hand in both.")

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from breakglass.stop import Stop
-from breakglass.terminal import ask_hidden, say
+from breakglass.terminal import ask_hidden, hidden, say
 from ca.kit import Facts, share_fingerprint
 
 WORDS: Final = 33            # of a share of 256 bits
@@ -55,17 +55,18 @@ def gather(facts: Facts, library: ModuleType) -> Shares:
     say("the share again, and Ctrl-C ends everything.")
     mnemonics: list[str] = []
     indices: set[int] = set()
-    while len(mnemonics) < facts.quorum:
-        mnemonic = _typed(f"share {len(mnemonics) + 1} of {facts.quorum}", library)
-        share = _share(mnemonic, facts, library)
-        if isinstance(share, str):
-            say(f"  {share}")
-        elif share.index in indices:
-            say("  This share was typed already: it is the next officer's turn.")
-        else:
-            mnemonics.append(mnemonic)
-            indices.add(share.index)
-            say("  Its words fit together.")
+    with hidden():
+        while len(mnemonics) < facts.quorum:
+            mnemonic = _typed(f"share {len(mnemonics) + 1} of {facts.quorum}", library)
+            share = _share(mnemonic, facts, library)
+            if isinstance(share, str):
+                say(f"  {share}")
+            elif share.index in indices:
+                say("  This share was typed already: it is the next officer's turn.")
+            else:
+                mnemonics.append(mnemonic)
+                indices.add(share.index)
+                say("  Its words fit together.")
     try:
         return Shares(mnemonics, bytearray(library.combine_mnemonics(mnemonics)))
     except library.MnemonicError:

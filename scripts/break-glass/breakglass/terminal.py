@@ -1,10 +1,15 @@
 """What the kit says and asks. Answers come from the terminal alone: what is piped in was in a file or a history before."""
 
-import getpass
+import signal
 import sys
-import warnings
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from breakglass.stop import Stop
+
+_LOCAL_FLAGS: Final = 3  # where termios keeps them
 
 
 def say(text: str) -> None:
@@ -19,7 +24,7 @@ def need_terminal() -> None:
 
 
 def ask(question: str) -> str:
-    """An answer that may be seen. Raises `EOFError` at the end of input, `KeyboardInterrupt` at Ctrl-C."""
+    """An answer. Raises `EOFError` at the end of input, `KeyboardInterrupt` at Ctrl-C."""
     print(question, end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:
@@ -27,11 +32,24 @@ def ask(question: str) -> str:
     return line.strip()
 
 
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Nothing that is typed shows, also between two questions; and Ctrl-Z leaves no shares behind in a stopped process."""
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before]
+    silent[_LOCAL_FLAGS] = before[_LOCAL_FLAGS] & ~termios.ECHO
+    stopped = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, before)
+        signal.signal(signal.SIGTSTP, stopped)
+
+
 def ask_hidden(question: str) -> str:
-    """An answer that is not shown. Raises like `ask`, and `Stop` where the terminal would show it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return getpass.getpass(question)
-        except getpass.GetPassWarning as error:
-            raise Stop("this terminal cannot hide what is typed", "Use another terminal") from error
+    """An answer within `hidden`. Raises like `ask`."""
+    try:
+        return ask(question)
+    finally:
+        say("")  # the line feed that was typed did not show either
