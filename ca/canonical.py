@@ -41,9 +41,11 @@ def _members(value: object) -> dict[str, object]:
     if isinstance(value, Mapping):
         return dict(value)
     kind: Any = type(value)
-    tag = dict([value.TAG]) if isinstance(value, Tagged) else {}
-    members = ((name, getattr(value, name)) for name in _shapes(kind))
-    return tag | {name: member for name, member in members if member is not None}
+    members = {name: member for name in _shapes(kind) if (member := getattr(value, name)) is not None}
+    if isinstance(value, Tagged):
+        name, tag = value.TAG
+        members[name] = tag
+    return members
 
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_members)

@@ -58,7 +58,12 @@ class Reader:
 
     def string(self) -> bytes:
         """A length and as many bytes."""
-        return self.take(self.u32())
+        start = self._at + 4
+        end = start + int.from_bytes(self._source[self._at : start], "big")
+        if end > len(self._source) or start > len(self._source):
+            return self.take(self.u32())  # which says what is missing
+        self._at = end
+        return self._source[start:end]
 
     def text(self) -> str:
         """A string that is UTF-8."""

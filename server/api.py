@@ -9,7 +9,7 @@ from http import HTTPStatus
 from threading import BoundedSemaphore
 from typing import Any, Final
 
-from flask import Blueprint, Response, g, json, render_template, request
+from flask import Blueprint, Response, g, render_template, request
 
 from ca import canonical, krl, policy
 from ca.acts import Said
@@ -249,7 +249,7 @@ class Door:
 
 
 def _answer(members: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(json.dumps(members), status, mimetype="application/json")
+    return Response(canonical.encode(members), status, mimetype="application/json")
 
 
 def _issued(issued: Issued, rules: Policy) -> dict[str, Any]:
@@ -263,8 +263,8 @@ def _issued(issued: Issued, rules: Policy) -> dict[str, Any]:
         "valid_after": certificate.valid_after,
         "valid_before": certificate.valid_before,
         "accounts": _accounts(rules, certificate.principals),
-        "findings": canonical.plain(issued.request.findings),
-        "ways": canonical.plain(issued.request.ways),
+        "findings": issued.request.findings,
+        "ways": issued.request.ways,
     }
 
 
@@ -278,8 +278,8 @@ def _role(rules: Policy, facts: Facts, role: Role, decision: Decision) -> dict[s
         "default_duration": role.default_duration,
         "max_duration": role.max_duration,
         "permit": role.permit,
-        "findings": canonical.plain(decision.findings),
-        "ways": canonical.plain(decision.ways),
+        "findings": decision.findings,
+        "ways": decision.ways,
     }
     if role.reason:
         shown["reason"] = {"pattern": role.reason.pattern.pattern, "message": role.reason.message}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ca import canonical, entry, policy, request
+from ca import entry, policy, request
 from ca.acts import DAY, LONGEST_CASE, reason_of
 from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
 from ca.errors import Forbidden, NotFound
@@ -125,8 +125,8 @@ class Cases:
             "approvals": [_approval(yes) for yes in asked.approvals],
             **_ending(asked),
             "certificates": [_certificate(each) for each in reversed(certificates)],
-            "findings": canonical.plain(made.findings),
-            "ways": canonical.plain(made.ways),
+            "findings": made.findings,
+            "ways": made.ways,
             "recent": self._recent(made, now),
         }
         return {name: value for name, value in members.items() if value is not None}

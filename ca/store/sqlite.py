@@ -153,14 +153,24 @@ class _Session:
             for row in self.db.execute(sql, arguments):  # noqa: UP028 - `yield from` closes cursors, also those of a closed database
                 yield row
         except sqlite3.Error as error:
-            self.failure = self.failure or error
-            if _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                raise LogDamaged(f"the database cannot be read: {error}", _RESTORE) from error
-            raise
+            self._fail(error)
+
+    def _all(self, sql: str, *arguments: object) -> list[Any]:
+        """What few rows hold in their first column: in one go, which is what issuing asks for many times."""
+        try:
+            return [row[0] for row in self.db.conn.execute(sql, arguments).fetchall()]
+        except sqlite3.Error as error:
+            self._fail(error)
 
     def _one(self, sql: str, *arguments: object) -> Any:
-        row = next(self._rows(sql, *arguments), None)
-        return None if row is None else row[0]
+        found = self._all(sql, *arguments)
+        return found[0] if found else None
+
+    def _fail(self, error: sqlite3.Error) -> NoReturn:
+        self.failure = self.failure or error
+        if _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise LogDamaged(f"the database cannot be read: {error}", _RESTORE) from error
+        raise error
 
     def _insert(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         if self.failure:  # whoever met it may have gone on; outside a transaction these rows would stay alone
@@ -206,11 +216,11 @@ class _Session:
         return None if found is None else str(found).encode()
 
     def request(self, index: int) -> list[int]:
-        return [row[0] for row in self._rows(_REQUEST, index)]
+        return self._all(_REQUEST, index)
 
     def requests(self, person: str, role: str, since: int, *, most: int) -> list[int]:
         sql = "SELECT idx FROM entries WHERE actor = ? AND role = ? AND kind = 'request' AND time >= ? ORDER BY idx DESC LIMIT ?"
-        return [row[0] for row in self._rows(sql, person, role, since, most)]
+        return self._all(sql, person, role, since, most)
 
     def newest_requests(self, since: int) -> list[int]:
         sql = "SELECT max(idx) FROM entries WHERE kind = 'request' AND time >= ? GROUP BY actor, role ORDER BY 1 DESC"
