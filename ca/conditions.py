@@ -9,9 +9,9 @@ condition, a `[[deny]]` lets pass only on a `False`.
 
 import ipaddress
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import ClassVar, Final, Literal, Self
 
@@ -19,10 +19,13 @@ from pydantic import Field, RootModel, model_validator
 
 from ca.entry import Finding
 from ca.fields import AtLeastOne, Cidr, KnownGroup, KnownPerson, KnownSchedule, MinuteOfDay, Table, Zone
-from ca.oncall import Level, Shift
+from ca.oncall import HIGHEST, Level, Shift
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_YEAR: Final = 366  # days
+_WHENEVER: Final = datetime.fromtimestamp(0, UTC)
+_ELSEWHERE: Final = ("203.0.113.1", "2001:db8::1", "0.0.0.0", "::")  # noqa: S104 - addresses that nobody listens on
 _LISTED: Final = 6  # names shown of a longer list: a decision has to fit in an entry of the log
 
 
@@ -57,10 +60,18 @@ class Facts:
         return address
 
 
+def whenever(person: str) -> Facts:
+    """Nothing but who it is: for conditions that look at no more."""
+    return Facts(person, None, False, _WHENEVER)
+
+
 def listed(words: tuple[str, ...]) -> str:
     """The first few words and how many more there are."""
     shown = ", ".join(words[:_LISTED])
     return f"{shown} and {len(words) - _LISTED} more" if len(words) > _LISTED else shown
+
+
+Sample = Callable[[Facts], Facts]  # the facts with one of them changed
 
 
 class Condition:
@@ -69,6 +80,11 @@ class Condition:
     sentence: ClassVar[str]             # {} stands for the block's own value
     says_who: ClassVar[bool] = False    # an [[allow]] needs one that does, or it would let in everybody
     lasting: ClassVar[bool] = False     # whether it depends on people.toml alone, and not on the moment
+
+    @property
+    def fact(self) -> str:
+        """What of the moment it looks at: two conditions of another fact never depend on each other."""
+        return type(self).__name__
 
     def value_text(self) -> str:
         """The block's value, as its sentence shows it."""
@@ -82,6 +98,10 @@ class Condition:
         """The moment at which it stops to hold, or `end`; it holds at the facts' `now`."""
         del facts
         return end
+
+    def samples(self, begin: datetime) -> Iterator[Sample]:
+        """Values of its fact, the usual ones first, such that it changes at none in between; times are of a year from `begin`."""
+        raise NotImplementedError
 
 
 class Groups(RootModel[AtLeastOne[KnownGroup]], Condition, frozen=True, strict=True):
@@ -155,6 +175,20 @@ class Hours(Table, Condition):
             at += timedelta(seconds=step)
         return min(at, end)
 
+    def samples(self, begin: datetime) -> Iterator[Sample]:
+        yield _at(begin)
+        today = begin.astimezone(self.zone).date()
+        for day in (today + timedelta(days=after) for after in range(-1, _YEAR)):
+            # It changes with the minute that the clock shows, or when somebody changes the clock: on a quarter of an hour.
+            minutes = range(0, 24 * 60, 15) if self._is_changed_on(day) else ()
+            for minute in (self.from_, self.to, *minutes):
+                shown = datetime.combine(day, time(), self.zone) + timedelta(minutes=minute)
+                yield from (_at(shown.replace(fold=fold).astimezone(UTC)) for fold in (0, 1))
+
+    def _is_changed_on(self, day: date) -> bool:
+        midnight = datetime.combine(day, time(), self.zone)
+        return midnight.utcoffset() != (midnight + timedelta(days=1)).utcoffset()
+
     def _contains(self, moment: datetime) -> bool:
         local = moment.astimezone(self.zone)
         minute, today = local.hour * 60 + local.minute, local.weekday()
@@ -162,6 +196,10 @@ class Hours(Table, Condition):
             return self.from_ <= minute < self.to and _DAYS[today] in self.days
         began = today if minute >= self.from_ else today - 1
         return (minute >= self.from_ or minute < self.to) and _DAYS[began] in self.days
+
+
+def _at(moment: datetime) -> Sample:
+    return lambda facts: replace(facts, now=moment)
 
 
 def _clock(minute: int) -> str:
@@ -182,6 +220,19 @@ class Networks(RootModel[AtLeastOne[Cidr]], Condition, frozen=True, strict=True)
             return None, "the address it comes from is not known"
         return any(facts.client in network for network in self.root), f"it comes from {facts.client}"
 
+    def samples(self, begin: datetime) -> Iterator[Sample]:
+        del begin
+        yield from map(_from, _ELSEWHERE)
+        for network in self.root:  # whatever the networks of others: nothing changes but where one begins, or is over
+            yield _from(str(network.network_address))
+            if (after := int(network.broadcast_address) + 1) < 2**network.max_prefixlen:
+                yield _from(str(type(network.network_address)(after)))
+        yield _from(None)
+
+
+def _from(address: str | None) -> Sample:
+    return lambda facts: replace(facts, address=address)
+
 
 class HardwareKey(RootModel[bool], Condition, frozen=True, strict=True):
     """`hardware_key = true`"""
@@ -194,6 +245,11 @@ class HardwareKey(RootModel[bool], Condition, frozen=True, strict=True):
     def observe(self, facts: Facts, groups: tuple[str, ...]) -> tuple[bool, str]:
         del groups
         return facts.hardware_key == self.root, f"it is signed with {'a security' if facts.hardware_key else 'an ordinary'} key"
+
+    def samples(self, begin: datetime) -> Iterator[Sample]:
+        del begin
+        yield lambda facts: replace(facts, hardware_key=False)
+        yield lambda facts: replace(facts, hardware_key=True)
 
 
 def shift_of(facts: Facts, schedule: str) -> Shift | str:
@@ -237,6 +293,28 @@ class OnCall(Table, Condition):
             return end
         return min(end, datetime.fromtimestamp(shift.until, UTC))
 
+    @property
+    def fact(self) -> str:
+        return f"who is on call on schedule {self.schedule}"
+
+    def samples(self, begin: datetime) -> Iterator[Sample]:
+        del begin
+        for level in (None, *range(1, HIGHEST + 1)):
+            yield self._said(level)
+        yield lambda facts: replace(facts, on_call={**facts.on_call, self.schedule: "unknown: no source answers"})
+
+    def _said(self, level: int | None) -> Sample:
+        def put(facts: Facts) -> Facts:
+            shift = told_shift(self.schedule, "a source", facts.person, level)
+            return replace(facts, on_call={**facts.on_call, self.schedule: shift})
+
+        return put
+
+
+def told_shift(schedule: str, source: str, person: str, level: int | None) -> Shift:
+    """What somebody said about the person, as a schedule would: their level, or None for not on call."""
+    return Shift(schedule, source, level, until=None, age=0, on_call=((person, level),) if level else ())
+
 
 class Conditions(Table):
     """The conditions of one block, each at most once. All of them have to hold."""
@@ -253,6 +331,16 @@ class Conditions(Table):
         """Name, filled sentence and value of each condition that the block has."""
         stated = ((name, getattr(self, name)) for name in Conditions.model_fields)
         return tuple((name, each.sentence.format(each.value_text()), each) for name, each in stated if each is not None)
+
+    @cached_property
+    def of_the_moment(self) -> tuple[tuple[str, Condition], ...]:
+        """The sentence and value of each condition that depends on more than people.toml."""
+        return tuple((sentence, each) for _, sentence, each in self.given if not each.lasting)
+
+    def is_about(self, person: str, groups: tuple[str, ...]) -> bool:
+        """Whether all that people.toml decides holds of the person, so that the rest is up to the moment."""
+        facts = whenever(person)
+        return all(each.observe(facts, groups)[0] for _, _, each in self.given if each.lasting)
 
     def findings(self, facts: Facts, groups: tuple[str, ...]) -> tuple[Finding, ...]:
         """Every condition of the block, as found."""

@@ -17,7 +17,8 @@ from pydantic import AfterValidator, Field, Strict, field_validator, model_valid
 
 from ca.fields import AtLeastOne, Duration, InOrder, KnownPerson, Line, MinuteOfDay, ScheduleName, Table, Zone, checked_name
 
-Level = Annotated[int, Field(ge=1, le=20)]  # 1 is called first
+HIGHEST: Final = 20
+Level = Annotated[int, Field(ge=1, le=HIGHEST)]  # 1 is called first
 
 STRANGER: Final = "somebody unknown here"  # with spaces, so that it is no person's name
 _LEAST_AGE: Final = 30                     # seconds; what is kept for less would mostly be too old

@@ -19,7 +19,7 @@ from ca.statement import LONGEST_REASON
 
 __all__ = [
     "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
-    "approvable", "duties", "eligible", "evaluate", "fills", "outlook", "principals",
+    "approvable", "deny_blocks", "duties", "eligible", "evaluate", "fills", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
@@ -107,12 +107,12 @@ Decision = Granted | Pending | Denied
 
 
 def evaluate(
-    policy: Policy, role: str, duration: int | None, reason: str, facts: Facts, approvals: tuple[Approved, ...] = ()
+    policy: Policy, role: str, duration: int | None, reason: str | None, facts: Facts, approvals: tuple[Approved, ...] = ()
 ) -> Decision:
     """Decides a request for `role` by `facts.person`, for `duration` seconds or the role's default, approved by so many so far.
 
     A duration above the role's maximum is denied, never cut; one that outlasts the hours or the shift of the deciding rule ends
-    with them. A request that nobody could approve is denied at once.
+    with them. A request that nobody could approve is denied at once. A `reason` of None is left aside.
     """
     person, known = policy.people.get(facts.person), policy.roles.get(role)
     if person is None:
@@ -138,7 +138,7 @@ def outlook(policy: Policy, facts: Facts) -> tuple[tuple[Role, Decision], ...]:
 def duties(policy: Policy, role: str, facts: Facts) -> tuple[Duty, ...] | None:
     """What was known of the person's shifts when this role was decided; None if no rule about it asks who is on call."""
     known = policy.roles.get(role)
-    blocks: list[Conditions] = [] if known is None else [*known.allow, *(block for _, block in _deny_blocks(policy, known))]
+    blocks: list[Conditions] = [] if known is None else [*known.allow, *(block for _, block in deny_blocks(policy, known))]
     schedules = {block.on_call.schedule for block in blocks if block.on_call is not None}
     return tuple(_duty(name, facts) for name in sorted(schedules)[:_MOST_DUTIES]) or None
 
@@ -264,21 +264,21 @@ def _source(facts: Facts) -> str:
 # ---------------------------------------------------------------- the blocks
 
 
-def _denials(policy: Policy, role: Role, person: Person, facts: Facts) -> tuple[Way, ...]:
-    """The deny blocks that match: nothing in them is known not to hold."""
-    blocks = _deny_blocks(policy, role)
-    ways = (Way(rule, block.findings(facts, person.groups), block.message) for rule, block in blocks)
-    return tuple(way for way in ways if all(finding.holds is not False for finding in way.findings))
-
-
-def _deny_blocks(policy: Policy, role: Role) -> list[tuple[str, Deny]]:
-    """Those about the role, by their names."""
+def deny_blocks(policy: Policy, role: Role) -> list[tuple[str, Deny]]:
+    """Those about the role, by their names: the guard rails' and then its own."""
     blocks: list[tuple[str, Deny]] = [
         (f"guardrails deny {at}", block)
         for at, block in enumerate(policy.guardrails.deny, start=1)
         if block.roles is None or role.name in block.roles
     ]
     return blocks + [(f"deny {at}", block) for at, block in enumerate(role.deny, start=1)]
+
+
+def _denials(policy: Policy, role: Role, person: Person, facts: Facts) -> tuple[Way, ...]:
+    """The deny blocks that match: nothing in them is known not to hold."""
+    blocks = deny_blocks(policy, role)
+    ways = (Way(rule, block.findings(facts, person.groups), block.message) for rule, block in blocks)
+    return tuple(way for way in ways if all(finding.holds is not False for finding in way.findings))
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,10 @@ way needs. So each way told of here opens at some moment, unless its own conditi
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Self
 
-from ca.conditions import Condition, Conditions, Facts
-from ca.policy import SENTENCES, approvable
+from ca.conditions import Conditions, whenever
+from ca.policy import SENTENCES, approvable, deny_blocks
 from ca.roles import Allow, Person, Policy, Role
-
-_WHENEVER: Final = datetime.fromtimestamp(0, UTC)  # of facts that only conditions see which do not look at the clock
 
 
 @dataclass(frozen=True)
@@ -40,46 +36,31 @@ def who_can(policy: Policy, principal: str) -> tuple[Reach, ...]:
     return tuple(sorted(found, key=lambda reach: (reach.person, reach.role, reach.rule)))
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A block's conditions: those that people.toml decides, and the sentences of those that the moment decides."""
-
-    lasting: tuple[Condition, ...]
-    at_the_moment: tuple[str, ...]
-
-    @classmethod
-    def of(cls, block: Conditions) -> Self:
-        lasting = tuple(each for _, _, each in block.given if each.lasting)
-        return cls(lasting, tuple(sentence for _, sentence, each in block.given if not each.lasting))
-
-    def is_about(self, person: Person, facts: Facts) -> bool:
-        """Whether all that people.toml decides holds."""
-        return all(each.observe(facts, person.groups)[0] for each in self.lasting)
-
-
 def ways(policy: Policy, role: Role, people: Iterable[Person]) -> Iterator[Reach]:
     """The ways that these people have to a role."""
-    guardrails = (block for block in policy.guardrails.deny if block.roles is None or role.name in block.roles)
-    denials = [_Split.of(block) for block in (*guardrails, *role.deny)]
-    rules = [(f"allow {at}", block, _Split.of(block), _of_the_request(role, block)) for at, block in enumerate(role.allow, 1)]
+    denials = [(block, _sentences(block)) for _, block in deny_blocks(policy, role)]
+    rules = [(f"allow {at}", block, _sentences(block) + _of_the_request(role, block)) for at, block in enumerate(role.allow, 1)]
     for person in people:
-        facts = Facts(person.name, None, False, _WHENEVER)
-        matching = [denial.at_the_moment for denial in denials if denial.is_about(person, facts)]
+        matching = [sentences for denial, sentences in denials if denial.is_about(person.name, person.groups)]
         if () in matching:  # it holds of this person at every moment
             continue
         unless = tuple(" and ".join(sentences) for sentences in matching)
-        for rule, block, split, of_the_request in rules:
-            if split.is_about(person, facts) and _can_be_granted(policy, role, block, facts):
-                yield Reach(person.name, role.name, rule, split.at_the_moment + of_the_request, unless)
+        for rule, block, needs in rules:
+            if block.is_about(person.name, person.groups) and _can_be_granted(policy, role, block, person.name):
+                yield Reach(person.name, role.name, rule, needs, unless)
 
 
-def _can_be_granted(policy: Policy, role: Role, block: Allow, facts: Facts) -> bool:
+def _sentences(block: Conditions) -> tuple[str, ...]:
+    return tuple(sentence for sentence, _ in block.of_the_moment)
+
+
+def _can_be_granted(policy: Policy, role: Role, block: Allow, person: str) -> bool:
     if block.approvals is None:
         return role.auto_per_day != 0
     steps = tuple(approval.step for approval in block.approvals)
     total = sum(step.count for step in steps)
     # More people than places in every group are enough whoever asks; counting them each time would take long in a large one.
-    return all(len(policy.members(step.group)) > total for step in steps) or approvable(policy, steps, facts)
+    return all(len(policy.members(step.group)) > total for step in steps) or approvable(policy, steps, whenever(person))
 
 
 def _of_the_request(role: Role, block: Allow) -> tuple[str, ...]:

@@ -6,9 +6,8 @@ Enough people stand in for every group that has to approve, so that an example f
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ca.conditions import Facts
+from ca.conditions import Facts, told_shift
 from ca.examples import Ask, Example
-from ca.oncall import Shift
 from ca.policy import Approved, Decision, Denied, Granted, Pending, evaluate
 from ca.roles import Person, Policy, Role
 
@@ -46,11 +45,6 @@ def trials(policy: Policy) -> tuple[Trial, ...]:
         for role in policy.roles.values()
         for at, example in enumerate(role.example, start=1)
     )
-
-
-def told_shift(schedule: str, source: str, person: str, level: int | None) -> Shift:
-    """What somebody said about the person, as a schedule would: their level, or None for not on call."""
-    return Shift(schedule, source, level, until=None, age=0, on_call=((person, level),) if level else ())
 
 
 def _decide(policy: Policy, role: Role, example: Example) -> Decision:

@@ -9,6 +9,7 @@ import click
 
 from ca import names, roles
 from ca.canonical import encode
+from ca.conditions import told_shift
 from ca.errors import Malformed, Misconfigured
 from ca.fields import duration_text, ip_address, moment, seconds, suggestion
 from ca.oncall import Shift
@@ -16,7 +17,7 @@ from ca.policy import Decision, Denied, Facts, Granted, Pending, eligible, evalu
 from ca.reach import who_can
 from ca.review import warnings
 from ca.roles import Policy
-from ca.trial import Trial, outcome, told_shift, trials
+from ca.trial import Trial, outcome, trials
 from server import config
 from server.directory import read_policies
 from server.terminal import DIR, reports_errors
