@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from ca import request, statement
 from ca.entry import (
     ApproveEntry,
+    BreakGlassEntry,
     DenyEntry,
     DropEntry,
     IssueEntry,
@@ -19,6 +20,7 @@ from ca.entry import (
     Privilege,
     RefuseEntry,
     RequestEntry,
+    ReviewEntry,
     RevokeEntry,
     SaidEntry,
     UnlockEntry,
@@ -40,6 +42,7 @@ from ca.statement import (
     DropStatement,
     LockStatement,
     RequestStatement,
+    ReviewStatement,
     RevokeStatement,
     UnlockStatement,
     WithdrawStatement,
@@ -96,6 +99,13 @@ class Moment:
             raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
         return request.fold(found, self.seconds)
 
+    def use(self, index: int) -> BreakGlassEntry:
+        """The use of the emergency key in this entry. Raises `NotFound`."""
+        found = self.tail.entry(index) if index < self.tail.index else None
+        if not isinstance(found, BreakGlassEntry) or found.person is None:
+            raise NotFound(f"entry {index} is no use of the emergency key", "jit-ssh log --kind break-glass lists them")
+        return found
+
     def newest(self, person: str, role: str) -> Case | None:
         """The newest case of the person and the role, unless it is surely over."""
         since = self.tail.time - 1000 * LONGEST_CASE
@@ -141,7 +151,7 @@ def reasons(decision: Decision, facts: Facts, at: Moment) -> dict[str, Any]:
     return {"findings": decision.findings, "ways": decision.ways, "on_call": on_call}
 
 
-Act = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry | UnlockEntry | RefuseEntry
+Act = ApproveEntry | DenyEntry | ReviewEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry | UnlockEntry | RefuseEntry
 _Record = TypeVar("_Record", bound=SaidEntry)
 
 
@@ -167,6 +177,8 @@ def act(said: Said, at: Moment) -> Act:
     match said.statement:
         case ApproveStatement() | DenyStatement() as answer:
             return _answer(said, answer, at)
+        case ReviewStatement() as review:
+            return _review(said, review, at)
         case WithdrawStatement() | DropStatement() as own:
             return _give_back(said, own, at)
         case RevokeStatement() | LockStatement() | UnlockStatement() as ending:
@@ -240,6 +252,23 @@ def reason_of(entry: RequestEntry) -> str:
 def same(one: Privilege, other: Privilege) -> bool:
     """Whether both give the same, for whatever time."""
     return replace(one, duration=0) == replace(other, duration=0)
+
+
+# ------------------------------------------------------------------ reviewing
+
+
+def _review(said: Said, review: ReviewStatement, at: Moment) -> ReviewEntry | RefuseEntry:
+    if not (at.rules.policy.is_auditor(said.person) or at.rules.policy.is_revoker(said.person)):
+        return at.refused(said, "forbidden", "only those whom guardrails.toml names as auditors or revokers review")
+    use = at.use(review.request)
+    about = {"request": use.index}
+    if said.person == use.person:
+        return at.refused(said, "own-request", "nobody reviews what was done in their own name", **about)
+    if (before := at.tail.log.reviewed(use.index)) is not None:
+        return at.refused(said, "not-pending", f"entry {use.index} was reviewed already, in entry {before}", **about)
+    if leaf_hash(use.encode()).hex() != review.leaf:
+        return at.refused(said, "refused", f"another entry than {use.index} was shown and signed", **about)
+    return record(ReviewEntry, said, at, person=use.person, verdict=review.verdict, **about)
 
 
 # --------------------------------------------------------------------- ending

@@ -6,11 +6,15 @@ signature verbatim, so that it can be checked without this CA. Binary fields are
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final, get_args
 
 from ca import canonical
 from ca.certificate import Certificate
 from ca.errors import Malformed
+from ca.journal import AnyLine, Certified
+from ca.journal import decode as decode_line
+from ca.kit import Facts, Seal
 from ca.sshsig import SshSig
 from ca.wire import decode_base64
 
@@ -302,6 +306,70 @@ class IssueEntry(Entry):
         return Certificate.parse_to_be_signed(decode_base64(self.tbs, "the certificate"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SealEntry(Entry):
+    """An emergency key was sealed.
+
+    It `replaces` the one of an earlier entry, which hosts may trust until `overlap` (Unix seconds).
+    """
+
+    TAG: ClassVar = ("kind", "seal")
+
+    seal: Seal
+    replaces: int | None = None
+    overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.replaces is None) != (self.overlap is None):
+            raise Malformed(f"entry {self.index} replaces a seal without an overlap, or has one without replacing any")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KitEntry(Entry):
+    """A break-glass kit was made for the seal in entry `seal`; `facts` is all that it knows."""
+
+    TAG: ClassVar = ("kind", "kit")
+
+    seal: int
+    facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakGlassEntry(Entry):
+    """A `line` of the journal of a kit, verbatim, as it was handed in; `person` is who was named in it, if somebody was.
+
+    Raises `Malformed` for what is no line, or another person's.
+    """
+
+    TAG: ClassVar = ("kind", "break-glass")
+
+    kit: int
+    line: str
+    person: str | None = None
+
+    def __post_init__(self) -> None:
+        told = self.told
+        if self.person != (told.person if isinstance(told, Certified) else None):
+            raise Malformed(f"entry {self.index} names another person than its line")
+
+    @cached_property
+    def told(self) -> AnyLine:
+        """What the line says."""
+        return decode_line(self.line.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewEntry(SaidEntry):
+    """What an auditor or revoker found that the use of the emergency key in the `break-glass` entry `request` was."""
+
+    TAG: ClassVar = ("kind", "review")
+
+    request: int
+    person: str
+    verdict: str
+
+
+EmergencyEntry = SealEntry | KitEntry | BreakGlassEntry | ReviewEntry
 AnyEntry = (
     GenesisEntry
     | PolicyEntry
@@ -316,6 +384,10 @@ AnyEntry = (
     | RevokeEntry
     | LockEntry
     | UnlockEntry
+    | SealEntry
+    | KitEntry
+    | BreakGlassEntry
+    | ReviewEntry
 )
 KINDS: Final[tuple[type[AnyEntry], ...]] = get_args(AnyEntry)
 

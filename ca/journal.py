@@ -216,8 +216,8 @@ def read(source: bytes, kit: str, verify: Verify) -> tuple[AnyLine, ...]:
         try:
             line = decode(each)
             _check_chain(line, lines, kit)
-            _check_order(line, sessions[line.session], kit)
-            _check_signature(line, verify)
+            check_order(line, sessions[line.session], kit)
+            check_signature(line, verify)
         except JitSshError as error:
             raise Malformed(f"line {number} of the journal: {error.message}", error.hint) from error
         lines.append(line)
@@ -233,8 +233,8 @@ def _check_chain(line: AnyLine, before: Sequence[AnyLine], kit: str) -> None:
         raise Malformed("it is older than the line before it")
 
 
-def _check_order(line: AnyLine, session: Sequence[AnyLine], kit: str) -> None:
-    """`session` is what stands before the line of its session."""
+def check_order(line: AnyLine, session: Sequence[AnyLine], kit: str) -> None:
+    """Raises `Malformed` for a line out of its session's order; `session` is what stands before it of that."""
     signed = [each for each in session if each.signature is not None]
     match line:
         case Open() if session:
@@ -255,7 +255,8 @@ def _check_order(line: AnyLine, session: Sequence[AnyLine], kit: str) -> None:
             pass
 
 
-def _check_signature(line: AnyLine, verify: Verify) -> None:
+def check_signature(line: AnyLine, verify: Verify) -> None:
+    """Raises `Malformed`, or what `verify` raises, for a line that the emergency key did not sign, though it has to."""
     if line.signature is not None:
         verify(decode_base64(line.signature, "the signature"), line.signed_bytes)
     elif not isinstance(line, Refused):

@@ -16,6 +16,7 @@ from ca.names import LINE, ORIGIN, PERSON, ROLE, require
 
 FRESH: Final = 120  # seconds around the CA's clock within which a statement is accepted
 LONGEST_REASON: Final = 500  # characters
+VERDICTS: Final = ("drill", "real", "misuse")  # of a use of the emergency key
 _LEAF: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LARGEST: Final = 8 * 1024
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
@@ -98,6 +99,21 @@ class DenyStatement(Answer):
     """No."""
 
     TAG: ClassVar = ("action", "deny")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewStatement(Answer):
+    """What a use of the emergency key was, one of `VERDICTS`; `request` is its `break-glass` entry, `reason` the finding."""
+
+    TAG: ClassVar = ("action", "review")
+
+    verdict: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.verdict not in VERDICTS:
+            raise Malformed(f"a use of the emergency key is not {self.verdict[:20]!a}", f"Say one of {', '.join(VERDICTS)}")
+        _check_reason(self.reason or "", needed=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +211,7 @@ AnyStatement = (
     RequestStatement
     | ApproveStatement
     | DenyStatement
+    | ReviewStatement
     | WithdrawStatement
     | DropStatement
     | CertificateStatement

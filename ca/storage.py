@@ -52,6 +52,9 @@ class Reading(Protocol):
     def lock(self, person: str) -> int | None:
         """The newest entry that locked or unlocked the person."""
 
+    def reviewed(self, use: int) -> int | None:
+        """The entry that reviewed the use of the emergency key in entry `use`."""
+
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
 

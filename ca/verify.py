@@ -13,21 +13,27 @@ from typing import Final
 from ca import entry, merkle, statement
 from ca.certificate import BACKDATE, LONGEST, Certificate
 from ca.checkpoint import Checkpoint
+from ca.emergency import Emergency
 from ca.entry import (
     AnyEntry,
     ApproveEntry,
+    BreakGlassEntry,
     DecidedEntry,
     DenyEntry,
     DropEntry,
+    EmergencyEntry,
     GenesisEntry,
     IssueEntry,
+    KitEntry,
     LockEntry,
     PolicyEntry,
     RefuseEntry,
     RenewEntry,
     RequestEntry,
+    ReviewEntry,
     RevokeEntry,
     SaidEntry,
+    SealEntry,
     UnlockEntry,
     WithdrawEntry,
 )
@@ -188,6 +194,7 @@ class _Reader:
         self._ended: dict[int | str, list[AnyEntry]] = {}  # what ended a case, by its first request; or all of a person
         self._locked: set[str] = set()
         self._policy = 0
+        self._emergency = Emergency()
         self.hidden = False  # whether an entry before was not shown: then others may refer to what was not seen
         self.signatures = 0
         self.certificates = 0
@@ -234,6 +241,18 @@ class _Reader:
                 self._check_renewal(found)
             case IssueEntry():
                 self._check_issue(found, asking)
+            case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():
+                self._check_emergency(found)
+
+    def _check_emergency(self, found: EmergencyEntry) -> None:
+        if isinstance(found, SealEntry):
+            _demand(found.seal.key not in self._trust.ca_keys, "the key that it seals is the CA's own")
+        if isinstance(found, KitEntry):
+            _demand(found.facts.origin == self._trust.origin, f"it is a kit of {found.facts.origin}")
+        if isinstance(found, ReviewEntry):
+            self._check_said(found)
+        self._emergency.hidden = self.hidden
+        self._emergency.take(found)
 
     def _check_said(self, found: SaidEntry) -> AnyStatement:
         """The statement of an entry, after checking who signed it, for whom and when."""

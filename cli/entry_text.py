@@ -5,24 +5,28 @@ from ca.certificate import Certificate
 from ca.entry import (
     AnyEntry,
     ApproveEntry,
+    BreakGlassEntry,
     DecidedEntry,
     DenyEntry,
     DropEntry,
     GenesisEntry,
     IssueEntry,
+    KitEntry,
     LockEntry,
     PolicyEntry,
     Privilege,
     RefuseEntry,
     RenewEntry,
     RequestEntry,
+    ReviewEntry,
     RevokeEntry,
     SaidEntry,
+    SealEntry,
     UnlockEntry,
     WithdrawEntry,
 )
 from ca.errors import JitSshError
-from cli import output
+from cli import emergency_text, output
 from cli.answers import ways_lines
 
 
@@ -48,6 +52,8 @@ def _what(each: AnyEntry) -> str:
             return f"{each.person}{_because(each)}"
         case IssueEntry():
             return f"{each.role} until {output.timestamp(each.certificate.valid_before)}, for request {each.request}"
+        case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():
+            return emergency_text.what(each)
 
 
 def _because(each: SaidEntry) -> str:
@@ -64,7 +70,7 @@ def show(found: AnyEntry) -> None:
             output.result(line)
 
 
-def _members(found: AnyEntry) -> dict[str, str]:
+def _members(found: AnyEntry) -> dict[str, str]:  # noqa: PLR0911 - the members of each kind
     match found:
         case GenesisEntry():
             return {"log": found.origin, "CA key": found.ca_key, "log key": found.log_key}
@@ -85,6 +91,8 @@ def _members(found: AnyEntry) -> dict[str, str]:
             return {"person": found.person} | _said(found)
         case IssueEntry():
             return {"role": found.role, "request": f"entry {found.request}"} | _certificate(found.certificate)
+        case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():
+            return emergency_text.members(found) | (_said(found) if isinstance(found, ReviewEntry) else {})
 
 
 def _said(found: SaidEntry) -> dict[str, str]:

@@ -22,7 +22,7 @@ from ca.roles import Policy, Role
 from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
 from ca.store.sqlite import Filter, SqliteStore
 from ca.tiles import Tile
-from server import identity, problems
+from server import emergency, identity, problems
 from server.cases import Cases
 from server.identity import Identified
 from server.search import Search
@@ -54,7 +54,7 @@ class Door:
         routes.post("/v1/requests")(self.ask)
         routes.get("/v1/requests")(self.requests)
         routes.get("/v1/requests/<int:index>")(self.request)
-        routes.post("/v1/requests/<int:index>/<any(approve, deny, withdraw, drop):action>")(self.answer)
+        routes.post("/v1/requests/<int:index>/<any(approve, deny, withdraw, drop, review):action>")(self.answer)
         routes.post("/v1/certificates")(self.another)
         routes.post("/v1/revocations")(self.revoke)
         routes.post("/v1/locks")(self.lock)
@@ -100,12 +100,14 @@ class Door:
         return {"until": granted.until, "status": granted.status, "extensions": extensions}
 
     def answer(self, index: int, action: str) -> Response:
-        """A person approves, denies, withdraws or drops a request: how it stands then."""
+        """A person approves, denies, withdraws or drops a request, or reviews a use of the emergency key: how it stands then."""
         said = self._said()
         if getattr(said.statement, "request", None) != index or type(said.statement).TAG[1] != action:
             raise BadSignature("the statement was signed for something else", f'Sign action "{action}" for request {index}')
         outcome = self._ca.act(said)
-        return problems.refusal(outcome) if isinstance(outcome, RefuseEntry) else self._case(index)
+        if isinstance(outcome, RefuseEntry):
+            return problems.refusal(outcome)
+        return self._use(index, said.person) or self._case(index)
 
     def revoke(self) -> Response:
         """The security team ends grants or a certificate."""
@@ -137,13 +139,21 @@ class Door:
         return _answer({"requests": [self._cases.shown(each, now) for each in listed]})
 
     def request(self, index: int) -> Response:
-        """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed."""
+        """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed. Or one emergency."""
         who = self._reader(self._ca.rules.policy)
+        if (use := self._use(index, who.person)) is not None:
+            return use
         asked = self._cases.of(index, self._clock())
         if not self._cases.visible(asked, who.person, self._clock()):
             raise NotFound(f"entry {index} is not a request of yours, nor one for you to answer", "jit-ssh requests lists them")
         self._wait(index, request.args.get("seen"), min(_number("wait") or 0, LONGEST_WAIT))
         return self._case(index)
+
+    def _use(self, index: int, person: str) -> Response | None:
+        """A use of the emergency key that the person may read."""
+        used, rules = emergency.use(self._store, index), self._ca.rules.policy
+        readable = used is not None and emergency.visible(used, person, rules)
+        return _answer(emergency.shown(self._store, used, person, rules)) if used is not None and readable else None
 
     def _wait(self, index: int, seen: str | None, seconds: int) -> None:
         end = time.monotonic() + seconds

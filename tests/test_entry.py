@@ -16,25 +16,33 @@ from ca.entry import (
     LARGEST,
     AnyEntry,
     ApproveEntry,
+    BreakGlassEntry,
     DenyEntry,
     DropEntry,
     Duty,
     Finding,
     GenesisEntry,
     IssueEntry,
+    KitEntry,
     LockEntry,
     PolicyEntry,
     Privilege,
     RefuseEntry,
     RenewEntry,
     RequestEntry,
+    ReviewEntry,
     RevokeEntry,
+    SealEntry,
     Step,
     UnlockEntry,
     Way,
     WithdrawEntry,
 )
 from ca.errors import Malformed
+from ca.journal import Certified
+from tests import emergencies
+from tests.formats_example import FixedKey
+from tests.journals import Pen, facts
 from tests.world import World
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -68,6 +76,11 @@ SAID = {
 DECIDED = {**SAID, "findings": FINDINGS, "ways": WAYS, "on_call": st.none() | DUTIES}
 ABOUT = {"role": TEXT, "request": NUMBER}
 MAYBE_NUMBER, MAYBE_TEXT = st.none() | NUMBER, st.none() | TEXT
+EMERGENCY = FixedKey(9)
+KIT = facts(EMERGENCY)
+SEALED = emergencies.seal(EMERGENCY)
+PEN = Pen(EMERGENCY, KIT)
+LINES = [PEN.refused(), PEN.begin(), PEN.use(FixedKey(3)), PEN.close(1)]
 ENTRIES = st.one_of(
     st.builds(GenesisEntry, **HEAD, origin=TEXT, ca_key=TEXT, log_key=TEXT),
     st.builds(PolicyEntry, **HEAD, files=st.dictionaries(TEXT, TEXT, max_size=3)),
@@ -90,6 +103,19 @@ ENTRIES = st.one_of(
     st.builds(RevokeEntry, **SAID, person=TEXT, request=MAYBE_NUMBER, serial=MAYBE_NUMBER),
     *(st.builds(kind, **SAID, person=TEXT) for kind in (LockEntry, UnlockEntry)),
     st.builds(IssueEntry, **HEAD, **ABOUT, tbs=TEXT),
+    st.builds(SealEntry, **HEAD, seal=st.just(SEALED)),
+    st.builds(SealEntry, **HEAD, seal=st.just(SEALED), replaces=NUMBER, overlap=NUMBER),
+    st.builds(KitEntry, **HEAD, seal=NUMBER, facts=st.just(KIT)),
+    st.sampled_from(LINES).flatmap(
+        lambda line: st.builds(
+            BreakGlassEntry,
+            **HEAD,
+            kit=NUMBER,
+            line=st.just(line.encode().decode()),
+            person=st.just(line.person if isinstance(line, Certified) else None),
+        )
+    ),
+    st.builds(ReviewEntry, **SAID, request=NUMBER, person=TEXT, verdict=TEXT),
 )
 
 
@@ -101,7 +127,7 @@ def test_an_entry_of_any_kind_is_read_as_it_was_written(written: AnyEntry) -> No
 
 
 def test_every_kind_is_tried_and_named_once() -> None:
-    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 13
+    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 17
 
 
 @given(ENTRIES, st.data())
@@ -197,6 +223,9 @@ def test_a_log_of_real_entries_is_read_as_it_was_written(world: World) -> None:
     assert world.act("eve", "revoke", "/v1/revocations", person="ana", reason="left").status_code == 200
     for action in ("lock", "unlock"):
         assert world.act("eve", action, "/v1/locks", person="ana", reason="left").status_code == 200
+    emergency = emergencies.sealed(world)
+    used = emergencies.hand_in(world, emergency)
+    assert world.answer("eve", "review", used, verdict="real", reason="INC-77").status_code == 200
     assert set(world.kinds()) == {kind.TAG[1] for kind in KINDS}
     for index, source in enumerate(world.store.entries(0, world.store.size())):
         read = entry.decode(source)

@@ -52,7 +52,7 @@ from ca.wire import Reader, string
 from server import connection, identity, problems
 from server.app import create_app
 from server.gateway import MAX_BODY
-from tests import formats_example
+from tests import emergencies, formats_example
 from tests.formats_example import DOCUMENT, NOW, ORIGIN, VECTORS
 from tests.world import FILES, World
 
@@ -67,6 +67,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Statement `request`": ((statement.RequestStatement,), Statement),
     "Statement `approve`": ((statement.ApproveStatement,), Statement),
     "Statement `deny`": ((statement.DenyStatement,), Statement),
+    "Statement `review`": ((statement.ReviewStatement,), Statement),
     "Statements `withdraw` and `drop`": ((statement.WithdrawStatement, statement.DropStatement), Statement),
     "Statement `certificate`": ((statement.CertificateStatement,), Statement),
     "Statement `revoke`": ((statement.RevokeStatement,), Statement),
@@ -85,6 +86,10 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Entry `issue`": ((entry.IssueEntry,), Entry),
     "Entry `revoke`": ((entry.RevokeEntry,), SaidEntry),
     "Entries `lock` and `unlock`": ((entry.LockEntry, entry.UnlockEntry), SaidEntry),
+    "Entry `seal`": ((entry.SealEntry,), Entry),
+    "Entry `kit`": ((entry.KitEntry,), Entry),
+    "Entry `break-glass`": ((entry.BreakGlassEntry,), Entry),
+    "Entry `review`": ((entry.ReviewEntry,), SaidEntry),
     "Finding": ((Finding,), None),
     "Duty": ((entry.Duty,), None),
     "Way": ((Way,), None),
@@ -108,7 +113,8 @@ TAGS: Final = {
 }  # fmt: skip
 BASE64: Final = {"signature", "possession", "tbs"}
 OTHERS: Final = {  # lists that are compared with bytes, answers or the database below
-    "Request body", "Case", "SSHSIG", "Signed bytes", "Certificate blob", "KRL", "Problem", "Problem of a refused request",
+    "Request body", "Case", "Case of a use",
+    "SSHSIG", "Signed bytes", "Certificate blob", "KRL", "Problem", "Problem of a refused request",
     "Table `entries`", "Table `nodes`", "Table `checkpoints`", "Table `policy_files`",
 }  # fmt: skip
 
@@ -336,6 +342,17 @@ def test_a_case_has_the_members_of_the_document(world: World) -> None:
         assert (kind, name) in [(of, each) for of, each, _ in listed("Case")]
         assert note is None or (kind, name, note) in listed("Case")
     assert {name for case in seen for name in case} == {name for _, name, _ in listed("Case")}
+
+
+def test_a_case_of_a_use_has_the_members_of_the_document(world: World) -> None:
+    used = emergencies.hand_in(world, emergencies.sealed(world))
+    waiting = world.read("eve", f"/v1/requests/{used}").json
+    reviewed = world.answer("eve", "review", used, verdict="real", reason="INC-77").json
+    assert isinstance(waiting, dict)
+    assert isinstance(reviewed, dict)
+    words = {str: "text", list: "list of text"}
+    notes = {name: None if name in waiting else "optional" for name in reviewed}
+    assert {(words[type(value)], name, notes[name]) for name, value in reviewed.items()} == set(listed("Case of a use"))
 
 
 def test_the_statuses_of_a_request_are_those_of_the_code() -> None:

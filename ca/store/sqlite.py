@@ -100,7 +100,7 @@ _REQUEST: Final = """
 _VISIBLE: Final = """
     SELECT 0
     UNION SELECT idx FROM entries WHERE actor = ?
-    UNION SELECT idx FROM entries WHERE person = ? AND kind IN ('revoke', 'lock', 'unlock')
+    UNION SELECT idx FROM entries WHERE person = ? AND kind IN ('revoke', 'lock', 'unlock', 'break-glass', 'review')
     UNION SELECT answers.idx FROM entries AS asked JOIN entries AS answers ON answers.request = asked.idx
         WHERE asked.actor = ? AND asked.kind = 'request' AND answers.kind IN ('approve', 'deny')
 """
@@ -238,6 +238,10 @@ class _Session:
         found = self._one(sql, person)
         return None if found is None else int(found)
 
+    def reviewed(self, use: int) -> int | None:
+        found = self._one("SELECT idx FROM entries INDEXED BY entries_request WHERE request = ? AND kind = 'review'", use)
+        return None if found is None else int(found)
+
     def checkpoint(self) -> str | None:
         found = self._one("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
         return None if found is None else str(found)
@@ -341,6 +345,10 @@ class SqliteStore:
     def lock(self, person: str) -> int | None:
         """The newest entry that locked or unlocked the person."""
         return self._reader.lock(person)
+
+    def reviewed(self, use: int) -> int | None:
+        """The entry that reviewed the use of the emergency key in entry `use`."""
+        return self._reader.reviewed(use)
 
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
