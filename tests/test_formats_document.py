@@ -350,7 +350,7 @@ def test_a_case_of_a_use_has_the_members_of_the_document(world: World) -> None:
     reviewed = world.answer("eve", "review", used, verdict="real", reason="INC-77").json
     assert isinstance(waiting, dict)
     assert isinstance(reviewed, dict)
-    words = {str: "text", list: "list of text"}
+    words: dict[type[Any], str] = {str: "text", list: "list of text"}
     notes = {name: None if name in waiting else "optional" for name in reviewed}
     assert {(words[type(value)], name, notes[name]) for name, value in reviewed.items()} == set(listed("Case of a use"))
 
