@@ -33,7 +33,7 @@ from ca.log import Tail
 from ca.merkle import leaf_hash
 from ca.oncall import Shift
 from ca.policy import Approved, Decision, Denied, Facts, Granted, Pending, duties, eligible, evaluate
-from ca.request import Case, Request
+from ca.request import LONGEST_CASE, Case, Request
 from ca.roles import Policy
 from ca.statement import (
     AnyStatement,
@@ -49,7 +49,6 @@ from ca.statement import (
 )
 
 DAY: Final = 24 * 3600  # seconds
-LONGEST_CASE: Final = 2 * DAY  # seconds after which neither a request waits nor its grant lasts: a day each at most
 OnCallFacts = Callable[[str], Mapping[str, Shift | str]]  # of a person, by schedule
 
 

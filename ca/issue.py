@@ -16,14 +16,14 @@ from ca.acts import Moment, OnCallFacts, Rules, Said
 from ca.asking import Asked
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
 from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
-from ca.errors import BadSignature, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
+from ca.errors import BadSignature, LogDamaged, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
 from ca.log import Log, Reading, Tail
+from ca.request import key_id
 from ca.roles import Policy
 from ca.signers.uri import Signer
 from ca.statement import FRESH, CertificateStatement, RequestStatement
 from ca.trust import Trust
-from ca.verify import key_id
 from ca.wire import decode_base64, string
 
 
@@ -237,9 +237,12 @@ def _check_genesis(log: Log, trust: Trust) -> None:
 
 
 def begun_by(log: Reading) -> Trust:
-    """The CA that the log's first entry names. Raises `Misconfigured` if there is none."""
+    """The CA that the log's first entry names. Raises `Misconfigured` if there is none, `LogDamaged` if it is none."""
     first = next(log.entries(0, 1), None)
-    genesis = None if first is None else entry.decode(first)
+    try:
+        genesis = None if first is None else entry.decode(first)
+    except Malformed as error:
+        raise LogDamaged(f"entry 0 is not the one that was logged: {error.message}", "Restore the newest copy") from error
     if not isinstance(genesis, GenesisEntry):
         raise Misconfigured("the log does not begin with a genesis", "Make a new CA with jit-ssh-ca init")
     return Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)

@@ -26,6 +26,7 @@ from ca.errors import Malformed
 Status = Literal["pending", "granted", "ended", "denied", "withdrawn", "lapsed", "unused", "dropped", "revoked"]
 Ending = DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry
 OPEN: Final = ("pending", "granted")
+LONGEST_CASE: Final = 2 * 24 * 3600  # seconds after which neither a request waits nor its grant lasts: a day each at most
 
 
 @dataclass
@@ -153,3 +154,8 @@ def _status(folding: _Folding, until: int | None, now: int) -> Status:
         return "granted" if now < until else "ended" if folding.used else "unused"
     return "lapsed" if now >= (folding.entry.expires or 0) else "pending"
 
+
+
+def key_id(request: RequestEntry) -> str:
+    """`person/role/request-index`: what sshd's own log will show."""
+    return f"{request.actor}/{request.role}/{request.index}"

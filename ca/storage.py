@@ -58,6 +58,12 @@ class Reading(Protocol):
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
 
+    def checkpoints(self, start: int, end: int) -> Iterator[tuple[int, str]]:
+        """Size and note of the checkpoints from the size `start` up to `end`, in order."""
+
+    def policy_file(self, digest: str) -> bytes | None:
+        """The policy file with this SHA-256 in hexadecimal."""
+
 
 class Writing(Reading, Protocol):
     """What the one writer may add, all of it or nothing."""

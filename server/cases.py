@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ca import entry, policy, request
-from ca.acts import DAY, LONGEST_CASE, reason_of
+from ca.acts import DAY, reason_of
 from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
 from ca.errors import Forbidden, NotFound
 from ca.issue import CertificateAuthority
 from ca.merkle import leaf_hash
 from ca.policy import Facts
-from ca.request import Request
+from ca.request import LONGEST_CASE, Request
 from ca.roles import Policy
 from ca.statement import ApproveStatement, parse
 from ca.store.sqlite import Filter, SqliteStore

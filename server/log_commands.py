@@ -1,19 +1,19 @@
 """What an operator does with the log itself: `jit-ssh-ca log verify|export`, `backup` and `restore`."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 
 import click
 
-from ca import fields, verify
-from ca.errors import LogDamaged, Malformed, Misconfigured
+from ca import fields
+from ca.errors import LogDamaged, Malformed
 from ca.issue import begun_by
 from ca.trust import Trust
 from ca.verify import Report
 from server import copies, exports
 from server.directory import open_log
 from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
+from server.verifying import verify_all
 
 
 @click.group()
@@ -47,13 +47,8 @@ def verify_(path: Path, fingerprint: str | None, passphrase_file: Path | None) -
 
 def _verify_directory(directory: Path, passphrase_file: Path | None) -> tuple[Trust, Report]:
     opened = open_log(directory, asker(passphrase_file))
-    checkpoint = opened.check()
-    if checkpoint is None:
-        raise Misconfigured(f"the log in {directory} is empty")
-    leaves = islice(opened.store.nodes(0), checkpoint.size)  # a running server adds more meanwhile
-    entries = enumerate(opened.store.entries(0, checkpoint.size))
     trust = begun_by(opened.store)
-    return trust, verify.verify(trust, checkpoint, leaves, entries)
+    return trust, verify_all(opened, trust)
 
 
 def _verify_file(path: Path) -> tuple[Trust, Report]:

@@ -2,7 +2,8 @@
 
 import getpass
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Final, NoReturn, ParamSpec, TypeVar
@@ -39,6 +40,19 @@ def asker(file: Path | None) -> Callable[[Path], bytes]:
     if file is not None:
         return lambda _path: file.read_bytes().partition(b"\n")[0]
     return lambda path: getpass.getpass(f"Passphrase of {path}: ").encode()
+
+
+@contextmanager
+def counted(values: Iterable[_R], total: int, doing: str) -> Iterator[Iterator[_R]]:
+    """The same values; on a terminal, a bar on stderr says how many of `total` were taken."""
+    if not sys.stderr.isatty():
+        yield iter(values)
+        return
+    from rich.console import Console  # noqa: PLC0415 - takes longer to import than most commands to run
+    from rich.progress import Progress  # noqa: PLC0415 - as above
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        yield iter(bar.track(values, total, description=doing))
 
 
 def _fail(error: JitSshError) -> NoReturn:

@@ -246,6 +246,10 @@ class _Session:
         found = self._one("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
         return None if found is None else str(found)
 
+    def checkpoints(self, start: int, end: int) -> Iterator[tuple[int, str]]:
+        sql = "SELECT size, note FROM checkpoints WHERE size >= ? AND size < ? ORDER BY size"
+        return ((int(size), str(note)) for size, note in self._rows(sql, start, end))
+
     def policy_file(self, digest: str) -> bytes | None:
         found = self._one("SELECT content FROM policy_files WHERE sha256 = ?", digest)
         return None if found is None else bytes(found)
@@ -353,6 +357,10 @@ class SqliteStore:
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
         return self._reader.checkpoint()
+
+    def checkpoints(self, start: int, end: int) -> Iterator[tuple[int, str]]:
+        """Size and note of the checkpoints from the size `start` up to `end`, in order."""
+        return self._reader.checkpoints(start, end)
 
     def policy_file(self, digest: str) -> bytes | None:
         """The policy file with this SHA-256 in hexadecimal."""

@@ -1,0 +1,262 @@
+"""Judges single entries: all that can be said of each without the others. Nothing is remembered, so processes can share the work.
+
+What comes out is what `ca.replay` compares with other entries. It travels between processes, so it is small: texts that nobody
+looks at again are left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, Self
+
+from ca import entry, merkle, statement
+from ca.certificate import BACKDATE, LONGEST
+from ca.checkpoint import VerifierKey, open_checkpoint
+from ca.entry import (
+    AnyEntry,
+    ApproveEntry,
+    BreakGlassEntry,
+    DecidedEntry,
+    DenyEntry,
+    DropEntry,
+    GenesisEntry,
+    IssueEntry,
+    KitEntry,
+    LockEntry,
+    PolicyEntry,
+    RefuseEntry,
+    RenewEntry,
+    RequestEntry,
+    ReviewEntry,
+    RevokeEntry,
+    SealEntry,
+    UnlockEntry,
+    WithdrawEntry,
+)
+from ca.errors import JitSshError, LogDamaged
+from ca.keys import PublicKey
+from ca.sshsig import SshSig
+from ca.statement import (
+    FRESH,
+    AnyStatement,
+    ApproveStatement,
+    CertificateStatement,
+    DenyStatement,
+    DropStatement,
+    LockStatement,
+    RequestStatement,
+    RevokeStatement,
+    UnlockStatement,
+    WithdrawStatement,
+)
+from ca.trust import Trust
+from ca.wire import decode_base64
+
+_AnySaid = (
+    RequestEntry
+    | ApproveEntry
+    | DenyEntry
+    | WithdrawEntry
+    | RefuseEntry
+    | RenewEntry
+    | DropEntry
+    | RevokeEntry
+    | LockEntry
+    | UnlockEntry
+    | ReviewEntry
+)
+
+
+class Words(NamedTuple):
+    """What a person said: the signing key's blob, the statement's id, and the blob of the key that proved its possession.
+
+    `leaf` and `request` are what the statement names, `signatures` how many were verified.
+    """
+
+    signer: bytes
+    id: str
+    key: bytes | None
+    request: int | None
+    leaf: str | None
+    signatures: int
+
+
+class Certified(NamedTuple):
+    """What an `issue` entry's certificate says that other entries have to allow."""
+
+    key: bytes
+    key_id: str
+    principals: tuple[str, ...]
+    valid_before: int
+    force_command: str | None
+    source_address: str | None
+    permit: tuple[str, ...]
+
+
+class Judged(NamedTuple):
+    """An entry that holds by itself."""
+
+    entry: AnyEntry
+    leaf: bytes
+    words: Words | None = None
+    certified: Certified | None = None
+
+
+class Wrong(NamedTuple):
+    """What is wrong: an error as a value, because it is told when those before it have been judged."""
+
+    message: str
+    leaf: bytes = b""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges the entries of one CA's log. `ca_keys` are the blobs of the keys that may sign certificates."""
+
+    origin: str
+    log_key: str
+    ca_keys: frozenset[bytes]
+
+    @classmethod
+    def of(cls, trust: Trust) -> Self:
+        """For the log of the CA that is trusted."""
+        return cls(trust.origin, trust.log_key, frozenset(key.blob for key in trust.public_keys))
+
+    def entries(self, chunk: Sequence[tuple[int, bytes]]) -> list[tuple[int, Judged | Wrong]]:
+        """Each (index, bytes) judged, with its index."""
+        return [(index, self._judged(index, source)) for index, source in chunk]
+
+    def _judged(self, index: int, source: bytes) -> Judged | Wrong:
+        try:
+            return self.entry(index, source)
+        except JitSshError as error:
+            return Wrong(error.message, merkle.leaf_hash(source))
+
+    def notes(self, chunk: Sequence[tuple[int, str]]) -> list[tuple[int, bytes | Wrong]]:
+        """The root in each (size, note), or what is wrong with the note."""
+        key = VerifierKey.parse(self.log_key)
+        return [(size, _root(size, note, key)) for size, note in chunk]
+
+    def entry(self, index: int, source: bytes) -> Judged:
+        """Judges the entry that `source` should be. Raises what is wrong."""
+        found, leaf = entry.decode(source), merkle.leaf_hash(source)
+        demand(found.index == index, f"it calls itself {found.index}")
+        demand((index == 0) == isinstance(found, GenesisEntry), "the first entry, and no other, is the genesis")
+        match found:
+            case GenesisEntry():
+                demand(found.origin == self.origin, f"it begins the log {found.origin}")
+                demand(found.log_key == self.log_key, "its log key is not the one that this machine trusts")
+                return Judged(found, leaf)
+            case SealEntry():
+                sealed = PublicKey.parse_line(found.seal.key).blob
+                demand(sealed not in self.ca_keys, "the key that it seals is the CA's own")
+                return Judged(found, leaf)
+            case KitEntry():
+                demand(found.facts.origin == self.origin, f"it is a kit of {found.facts.origin}")
+                return Judged(found, leaf)
+            case PolicyEntry() | BreakGlassEntry():
+                return Judged(found, leaf)
+            case IssueEntry():
+                return Judged(replace(found, tbs=""), leaf, None, self._certified(found))
+            case _:
+                return Judged(_slim(found), leaf, self._words(found))
+
+    def _words(self, found: _AnySaid) -> Words:
+        """Who said what, after checking that it was meant for this log, in time, and is what the entry says."""
+        said, signed = statement.parse(found.statement.encode()), found.signed
+        demand(said.audience == self.origin, f"its statement was made for {said.audience}")
+        demand(abs(said.time - found.time // 1000) <= FRESH, "its statement was not fresh")
+        _check_same(found, said)
+        if isinstance(found, DecidedEntry):
+            _check_on_call(found)
+        touched = signed.verify(found.statement.encode())
+        demand(touched or not found.hardware_key, "no touch of a security key is proven, though it says so")
+        demand(touched or not signed.key.hardware, "its security key signed without a touch")
+        possession = getattr(found, "possession", None)
+        key = None if possession is None else _proven(possession, said, found.statement)
+        about, leaf = getattr(said, "request", None), getattr(said, "leaf", None)
+        return Words(signed.key.blob, said.id, key, about, leaf, 1 if key is None else 2)
+
+    def _certified(self, found: IssueEntry) -> Certified:
+        given = found.certificate
+        demand(given.ca_key.blob in self.ca_keys, "it is for a CA that this machine does not trust")
+        demand(given.serial == found.index, f"its serial is {given.serial}")
+        demand(given.valid_after == found.time // 1000 - BACKDATE, "it is not valid from its issue on")
+        options = given.force_command, given.source_address, given.permit
+        return Certified(given.key.blob, given.key_id, given.principals, given.valid_before, *options)
+
+
+def _slim(found: _AnySaid) -> _AnySaid:
+    """Without the words and reasons; an approval's words are looked at again."""
+    match found:
+        case RequestEntry() | RefuseEntry() | RenewEntry():
+            return replace(found, statement="", signature="", possession="", findings=(), ways=(), on_call=None)
+        case ApproveEntry():
+            return replace(found, findings=(), ways=(), on_call=None)
+        case _:
+            return found
+
+
+def _proven(possession: str, said: AnyStatement, text: str) -> bytes:
+    proof = SshSig.parse(decode_base64(possession, "the proof of possession"))
+    if not isinstance(said, RequestStatement | CertificateStatement) or proof.key != said.public_key:
+        raise LogDamaged("the proof of possession is by another key than the one to certify")
+    proof.verify(text.encode())
+    return proof.key.blob
+
+
+_STATEMENT_OF: Final[dict[type[AnyEntry], type[AnyStatement]]] = {
+    ApproveEntry: ApproveStatement,
+    DenyEntry: DenyStatement,
+    WithdrawEntry: WithdrawStatement,
+    DropEntry: DropStatement,
+    RevokeEntry: RevokeStatement,
+    LockEntry: LockStatement,
+    UnlockEntry: UnlockStatement,
+}
+
+
+def _check_same(found: _AnySaid, said: AnyStatement) -> None:
+    """The entry is about what its statement is about."""
+    match found:
+        case RefuseEntry() | ReviewEntry():  # of a review `ca.emergency` says it
+            return
+        case RequestEntry():
+            if not isinstance(said, RequestStatement) or said.role != found.role:
+                raise LogDamaged("its statement does not ask for its role")
+            longest = LONGEST if said.duration is None else said.duration
+            demand(found.privilege.duration <= longest, "it is for longer than was asked for")
+        case RenewEntry():
+            demand(isinstance(said, CertificateStatement), "its statement does not ask for a certificate of this grant")
+        case RevokeEntry() | LockEntry() | UnlockEntry():
+            demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
+            demand(getattr(said, "serial", None) == getattr(found, "serial", None), "its statement names another serial")
+            named = getattr(said, "person", None)  # who signed for one request or certificate does not name its person
+            demand(named in (None, found.person), "its statement names another person")
+        case ApproveEntry() | DenyEntry() | WithdrawEntry() | DropEntry():
+            demand(isinstance(said, _STATEMENT_OF[type(found)]), "its statement says something else")
+            about = getattr(said, "request", None)
+            demand(isinstance(found, DropEntry) or about == found.request, "its statement is about another request")
+
+
+def _check_on_call(found: DecidedEntry) -> None:
+    """What a decision says of who is on call follows from what it says was known."""
+    duties = found.on_call or ()
+    asked = [finding.holds for way in found.ways for finding in way.findings if finding.condition == "on_call"]
+    demand(bool(duties) or not asked, "it was decided by who is on call, and what was known of that is not in it")
+    demand(True not in asked or any(duty.level is not None for duty in duties), "nobody said that the person is on call")
+    ended = [duty.schedule for duty in duties if duty.until is not None and duty.until * 1000 <= found.time]
+    demand(not ended, f"the shift on schedule {ended[:1]} had ended")
+
+
+def _root(size: int, note: str, key: VerifierKey) -> bytes | Wrong:
+    try:
+        opened = open_checkpoint(note, key)
+    except JitSshError as error:
+        return Wrong(error.message)
+    return opened.root if opened.size == size else Wrong(f"it is for {opened.size} entries")
+
+
+def demand(holds: bool, otherwise: str) -> None:
+    """Raises `LogDamaged` with the sentence `otherwise`."""
+    if not holds:
+        raise LogDamaged(otherwise)
