@@ -78,6 +78,16 @@ class Forbidden(JitSshError):
     code = "forbidden"
 
 
+class TooMany(JitSshError):
+    """A person signed more statements than the CA takes of one; after `retry_after` seconds it takes the next."""
+
+    code = "too-many"
+
+    def __init__(self, message: str, hint: str = "", retry_after: int = 60) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
 class NotFound(JitSshError):
     """The thing named is not there."""
 
@@ -88,6 +98,12 @@ class ClockWentBack(JitSshError):
     """The clock is before the newest entry: issuing stops until it is right again."""
 
     code = "clock-went-back"
+
+
+class ClockJumped(JitSshError):
+    """The clock leapt ahead: an entry of that time would stop issuing until then, so none is written."""
+
+    code = "clock-jumped"
 
 
 class LogUnwritable(JitSshError):

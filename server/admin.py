@@ -109,7 +109,14 @@ def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     settings = config.listening(opened.config, listen)
     try:
         serve_until_stopped(
-            create_app(opened.ca, opened.store, behind_proxy=settings.behind_proxy, waiting=settings.threads // 2),
+            create_app(
+                opened.ca,
+                opened.store,
+                behind_proxy=settings.behind_proxy,
+                waiting=settings.threads // 2,
+                per_minute=settings.statements_per_minute,
+                reserve=settings.reserve,
+            ),
             Listen.parse(settings.listen),
             tls=_tls(dir_, settings),
             threads=settings.threads,

@@ -25,6 +25,8 @@ from ca.tiles import Tile
 from server import emergency, identity, problems
 from server.cases import Cases
 from server.identity import Identified
+from server.pace import Pace
+from server.room import demand_room
 from server.search import Search
 
 MOST_ENTRIES: Final = 1000  # of the log in one answer
@@ -37,15 +39,20 @@ class Door:
     """The views over one CA and the store of its log."""
 
     def __init__(
-        self, ca: CertificateAuthority, store: SqliteStore, clock: Callable[[], float] = time.time, waiting: int = 8
+        self, ca: CertificateAuthority, store: SqliteStore, clock: Callable[[], float], waiting: int, pace: Pace, reserve: int
     ) -> None:
-        """`clock` gives Unix seconds; so many threads may wait for a request to change, those who come after do not wait."""
+        """`clock` gives Unix seconds; so many threads may wait for a request to change, those who come after do not wait.
+
+        With fewer than `reserve` MiB free on the disk it is not ready.
+        """
         self._ca = ca
         self._store = store
         self._clock = clock
         self._cases = Cases(ca, store)
         self._search = Search(store.path.with_name(store.path.name + ".search"), store)
         self._may_wait = BoundedSemaphore(waiting)
+        self._pace = pace
+        self._reserve = reserve
         self._krl = (-1, -1), b""  # the size and minute of the newest list, and the list: it is open to everybody
 
     def routes(self) -> Blueprint:
@@ -81,6 +88,7 @@ class Door:
         rules = self._ca.rules.policy
         asked = identity.asked(request.get_data(), request.remote_addr, rules, self._ca.trust.origin, int(self._clock()))
         g.person = asked.person
+        self._pace.count(asked.person)
         match how(asked):
             case RefuseEntry() as refusal:
                 return problems.refusal(refusal)
@@ -130,6 +138,7 @@ class Door:
         if kinds and not isinstance(said.statement, kinds):
             raise Malformed("the statement is for another address", "Send it where its action belongs")
         g.person = said.person
+        self._pace.count(said.person)
         return said
 
     def requests(self) -> Response:
@@ -240,7 +249,8 @@ class Door:
         return _answer({"status": "ok"})
 
     def ready(self) -> Response:
-        """A request would be answered."""
+        """A request would be answered, and so would some more."""
+        demand_room(self._store.path, self._reserve)
         self._ca.ready()
         return _answer({"status": "ok"})
 

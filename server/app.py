@@ -11,6 +11,7 @@ from ca.issue import CertificateAuthority
 from ca.store.sqlite import SqliteStore
 from server import api, problems, requestlog
 from server.gateway import MAX_BODY
+from server.pace import Pace
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -26,9 +27,13 @@ def create_app(
     *,
     behind_proxy: bool = False,
     waiting: int = 8,
+    per_minute: int | None = None,
+    reserve: int = 0,
     clock: Callable[[], float] = time.time,
 ) -> Flask:
     """The application over an opened CA; so many of its threads may wait for requests to change.
+
+    `per_minute` statements of one person are taken, None for all; with `reserve` MiB free on the disk it calls itself ready.
 
     `behind_proxy` believes the last X-Forwarded-For and -Proto: whoever can reach the application past that proxy could
     then choose the address it sees.
@@ -38,7 +43,7 @@ def create_app(
     if behind_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]  # Flask's documented way
     app.before_request(_begin)
-    app.register_blueprint(api.Door(ca, store, clock, waiting).routes())
+    app.register_blueprint(api.Door(ca, store, clock, waiting, Pace(per_minute), reserve).routes())
     problems.register(app)
     app.after_request(_finish)
     return app

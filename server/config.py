@@ -27,6 +27,8 @@ class Config(Table):
     tls_key: Line | None = None
     behind_proxy: bool = False
     threads: Annotated[int, Field(ge=1, le=256)] = 16
+    statements_per_minute: Annotated[int, Field(ge=1, le=10**9)] = 300
+    reserve: Annotated[int, Field(ge=0, le=10**9)] = 64
 
     @model_validator(mode="after")
     def _encrypted_or_private(self) -> Self:

@@ -27,6 +27,7 @@ from ca.store.sqlite import SqliteStore
 from ca.trust import Trust
 from ca.wire import Reader
 from server import config
+from server.clock import Steady
 from server.config import Config
 from server.oncall import OnCall
 
@@ -78,7 +79,7 @@ def _open_log(directory: Path, passphrase: Passphrase, clock: Callable[[], float
     store = SqliteStore(directory / settings.database)
     _refuse_writable(store.path)
     log_signer = open_signer(settings.log_key, directory, passphrase)
-    return settings, store, _log(store, settings.origin, log_signer, clock)
+    return settings, store, _log(store, settings.origin, log_signer, Steady(clock))
 
 
 def read_policies(root: Path) -> Mapping[str, bytes]:

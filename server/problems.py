@@ -28,6 +28,8 @@ STATUS: Final[dict[type[JitSshError], HTTPStatus]] = {
     errors.Replayed: HTTPStatus.CONFLICT,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.TooMany: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.ClockJumped: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ClockWentBack: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LogUnwritable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LogDamaged: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -80,7 +82,10 @@ def register(app: Flask) -> None:
 
 
 def _ours(error: JitSshError) -> Response:
-    return problem(STATUS[type(error)], error.code, error.message, error.hint)
+    answer = problem(STATUS[type(error)], error.code, error.message, error.hint)
+    if isinstance(error, errors.TooMany):
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
 
 
 def _http(error: HTTPException) -> Response:

@@ -74,6 +74,8 @@ def test_an_origin_is_enough(tmp_path: Path) -> None:
         "tls_key": None,
         "behind_proxy": False,
         "threads": 16,
+        "statements_per_minute": 300,
+        "reserve": 64,
     }
 
 
