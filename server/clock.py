@@ -1,7 +1,7 @@
 """The clock of the log's entries. It does not believe the machine's when that leaps ahead.
 
 Entry times never go backwards, so one entry from next year stops issuing until then. A clock that runs is compared with the time
-since the machine started, which nobody sets and which counts while it sleeps. At a program's start there is nothing to compare with.
+since the machine started, which nobody sets and which counts while it sleeps; at its own start there is nothing to compare with.
 """
 
 import time
