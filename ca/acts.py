@@ -93,7 +93,7 @@ class Moment:
 
     def request(self, index: int) -> Request:
         """The request in this entry. Raises `NotFound`."""
-        found = [self.tail.entry(each) for each in self.tail.log.request(index)]
+        found = [self.tail.entry(each) for each in self.tail.batch.told(index)]
         if not found:
             raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
         return request.fold(found, self.seconds)
@@ -108,8 +108,8 @@ class Moment:
     def newest(self, person: str, role: str) -> Case | None:
         """The newest case of the person and the role, unless it is surely over."""
         since = self.tail.time - 1000 * LONGEST_CASE
-        newest = self.tail.log.requests(person, role, since, most=1)
-        return request.case(self.request(newest[0]), self.request) if newest else None
+        newest = self.tail.batch.newest_request(person, role, since)
+        return None if newest is None else request.case(self.request(newest), self.request)
 
     def case(self, asked: Request) -> Case:
         """The case of a request, as it stands by the newest of it."""
@@ -124,7 +124,7 @@ class Moment:
 
     def locked(self, person: str) -> bool:
         """Whether the security team has locked the person out."""
-        index = self.tail.log.lock(person)
+        index = self.tail.batch.lock(person)
         return index is not None and isinstance(self.tail.entry(index), LockEntry)
 
     def facts(self, said: Said, **more: Any) -> Facts:

@@ -6,133 +6,26 @@ There is one way in, `append`. Whoever waits while another commits is committed 
 - before the store's commit: nothing of the batch is there, and nobody was answered;
 - after it: entries, nodes and checkpoint are all there, durable, and whoever asks again with the same statement is answered.
 
-Between two commits the log remembers where it stands (`Memory`), so that an append reads nothing that depends on the log's size.
-What is remembered was written here, or was read and proven; it is forgotten as soon as anybody else has written to the store.
+Between two commits the log remembers where it stands (`ca.batch`), so that an append reads nothing that depends on its size.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from threading import Condition, Lock
-from typing import Final, Protocol
+from typing import Protocol
 
 from ca import entry, merkle
+from ca.batch import RESTORE, Batch, Make, Memory, Tail
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
 from ca.entry import AnyEntry
 from ca.errors import ClockWentBack, JitSshError, LogDamaged, Malformed, SignerFailed
-from ca.merkle import Frontier, Node, leaf_hash
+from ca.merkle import Frontier, Node
 from ca.storage import Reading, Store, Writing
 from ca.wire import Reader
 
 __all__ = ["Log", "Make", "Memory", "Node", "Reading", "Store", "Tail", "Writing"]
 
-_RESTORE: Final = "Restore the newest copy of the database; to see what differs, keep this one"
-_REMEMBERED: Final = 4096  # entries, about 5 KB each
-
-
-@dataclass
-class Memory:
-    """Where the log stands, as of one commit. `generation` is the store's of that time."""
-
-    generation: int
-    note: str | None
-    checkpoint: Checkpoint | None  # None when there are no entries
-    frontier: Frontier
-    time: int  # of the newest entry, in Unix milliseconds
-    entries: dict[int, AnyEntry] = field(default_factory=dict)  # some, oldest first
-    newest: dict[str, int | None] = field(default_factory=dict)  # the newest entry of some kinds
-
-    def keep(self, index: int, one: AnyEntry) -> None:
-        """Remembers an entry, in place of the one that was remembered first."""
-        if len(self.entries) >= _REMEMBERED:
-            del self.entries[next(iter(self.entries))]
-        self.entries[index] = one
-
-
-class Batch:
-    """What one transaction adds, and all that its callers see of the log. Nothing of it counts before the commit."""
-
-    def __init__(self, memory: Memory, log: Writing, time: int) -> None:
-        """`time` is that of the new entries, in Unix milliseconds."""
-        self.memory = memory
-        self.log = log
-        self.time = time
-        self.frontier = memory.frontier.copy()
-        self.nodes: list[Node] = []
-        self.entries: dict[int, AnyEntry] = {}
-
-    def add(self, made: Sequence[AnyEntry]) -> None:
-        """Adds the new ones of a caller's entries, all or none. Raises `Malformed`, `LogDamaged` or an error of the store."""
-        new = [one for one in made if one.index >= self.frontier.size]
-        encoded = [(one.index, one.encode()) for one in new]
-        self.log.add(encoded)
-        for one, (index, source) in zip(new, encoded, strict=True):
-            self.nodes += self.frontier.append(leaf_hash(source))
-            self.entries[index] = one
-
-    def entry(self, index: int) -> AnyEntry:
-        """An entry that is there. Raises `LogDamaged` for another than was logged."""
-        found = self.entries.get(index) or self.memory.entries.get(index)
-        if found is None:
-            found = self._proven(index)
-            self.memory.keep(index, found)
-        return found
-
-    def _proven(self, index: int) -> AnyEntry:
-        source = next(self.log.entries(index, index + 1), b"")
-        size, root = self.memory.frontier.size, self.memory.frontier.root()
-        if index >= size:
-            raise LogDamaged(f"the store has an entry {index}, which was not logged", _RESTORE)
-        proof = merkle.inclusion_proof(index, size, self.log.node)
-        merkle.verify_inclusion(leaf_hash(source), index, size, proof, root)
-        return entry.decode(source)
-
-    def newest(self, kind: str) -> AnyEntry | None:
-        """The newest entry of this kind."""
-        for index in reversed(self.entries):
-            if self.entries[index].TAG[1] == kind:
-                return self.entries[index]
-        if kind not in self.memory.newest:
-            found = self.log.newest(kind)
-            self.memory.newest[kind] = None if found is None else entry.decode(found).index
-        at = self.memory.newest[kind]
-        return None if at is None else self.entry(at)
-
-    def committed(self, note: str, checkpoint: Checkpoint) -> Memory:
-        """Where the log stands after the commit, which was under this note."""
-        memory = self.memory
-        for index, one in self.entries.items():
-            memory.keep(index, one)
-            if one.TAG[1] in memory.newest:
-                memory.newest[one.TAG[1]] = index
-        return Memory(memory.generation, note, checkpoint, self.frontier, self.time, memory.entries, memory.newest)
-
-
-@dataclass(frozen=True)
-class Tail:
-    """Where the next entry goes: its index, its time in Unix milliseconds, and the entries so far.
-
-    What the store says of entries is believed as far as the log's checkpoint proves it, or this transaction made it.
-    """
-
-    index: int
-    time: int
-    log: Writing
-    _batch: Batch
-
-    def caused_by(self, statement_id: str) -> AnyEntry | None:
-        """The entry that this statement caused."""
-        index = self.log.statement(statement_id)
-        return None if index is None else self.entry(index)
-
-    def entry(self, index: int) -> AnyEntry:
-        """An entry that is there. Raises `LogDamaged` for another than was logged."""
-        return self._batch.entry(index)
-
-    def newest(self, kind: str) -> AnyEntry | None:
-        """The newest entry of this kind."""
-        return self._batch.newest(kind)
 
 
 class Witnesses(Protocol):
@@ -146,9 +39,6 @@ class Witnesses(Protocol):
 
         Waits for them. Raises `NotWitnessed` when they do not, and `LogDamaged`.
         """
-
-
-Make = Callable[[Tail], Sequence[AnyEntry]]
 
 
 class _Waiting:
@@ -245,7 +135,7 @@ class Log:
                 self._check_clock(added)
                 for waiting in batch:
                     _make(waiting, added)
-                memory = self._signed(added) if added.entries else added.memory
+                memory = self._signed(added) if added.grew else added.memory
             self._memory = memory
         except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
             for waiting in batch:
@@ -261,9 +151,9 @@ class Log:
             return Memory(generation, None, None, Frontier(), 0)
         checkpoint, frontier = self._opened(note), Frontier(size, writing.node)
         if checkpoint.size != size:
-            raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", _RESTORE)
+            raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", RESTORE)
         if frontier.root() != checkpoint.root:  # no root is signed that does not continue this one
-            raise LogDamaged(f"the log's nodes do not add up to its checkpoint of {size} entries", _RESTORE)
+            raise LogDamaged(f"the log's nodes do not add up to its checkpoint of {size} entries", RESTORE)
         return Memory(generation, note, checkpoint, frontier, entry.decode(next(writing.entries(size - 1, size))).time)
 
     def _check_clock(self, batch: Batch) -> None:
@@ -301,7 +191,7 @@ class Log:
             return None
         checkpoint = self._opened(note)
         if checkpoint.size != size:
-            raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", _RESTORE)
+            raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", RESTORE)
         if tree:
             self._check_tree(checkpoint)
         self._check_remembered(remembered, size)
@@ -309,7 +199,7 @@ class Log:
 
     def _opened(self, note: str | None) -> Checkpoint:
         if note is None:
-            raise LogDamaged("the newest checkpoint is missing", _RESTORE)
+            raise LogDamaged("the newest checkpoint is missing", RESTORE)
         try:
             return open_checkpoint(note, self.key)
         except JitSshError as error:
@@ -323,12 +213,12 @@ class Log:
         for index, encoded in enumerate(self.store.entries(0, checkpoint.size)):
             leaf = merkle.leaf_hash(encoded)
             if leaf != next(leaves, None):
-                raise LogDamaged(f"entry {index} is not the one that was logged: its hash differs", _RESTORE)
+                raise LogDamaged(f"entry {index} is not the one that was logged: its hash differs", RESTORE)
             frontier.append(leaf)
         if frontier.size != checkpoint.size:
-            raise LogDamaged(f"entry {frontier.size} is missing", _RESTORE)
+            raise LogDamaged(f"entry {frontier.size} is missing", RESTORE)
         if frontier.root() != checkpoint.root:
-            raise LogDamaged("the entries do not add up to the root that was signed: some were changed together", _RESTORE)
+            raise LogDamaged("the entries do not add up to the root that was signed: some were changed together", RESTORE)
         level = 0
         while checkpoint.size >> (level + 1):
             self._check_level(level, checkpoint.size)
@@ -340,10 +230,10 @@ class Log:
         for position, node in enumerate(islice(upper, complete)):
             left, right = next(lower, b""), next(lower, b"")
             if merkle.node_hash(left, right) != node:
-                raise LogDamaged(f"node {position} of level {level + 1} is not the hash of its two children", _RESTORE)
+                raise LogDamaged(f"node {position} of level {level + 1} is not the hash of its two children", RESTORE)
             found = position + 1
         if found < complete:
-            raise LogDamaged(f"node {found} of level {level + 1} is missing", _RESTORE)
+            raise LogDamaged(f"node {found} of level {level + 1} is missing", RESTORE)
 
     def _check_remembered(self, note: str | None, size: int) -> None:
         try:
@@ -356,7 +246,7 @@ class Log:
                 "Restore the newest copy of the database; what was issued since is missing here",
             )
         if merkle.root(remembered.size, self.store.node) != remembered.root:
-            raise LogDamaged(f"the log is not the one that was signed at {remembered.size} entries: it was rewritten", _RESTORE)
+            raise LogDamaged(f"the log is not the one that was signed at {remembered.size} entries: it was rewritten", RESTORE)
 
 
 def _make(waiting: _Waiting, batch: Batch) -> None:

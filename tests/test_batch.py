@@ -1,0 +1,65 @@
+"""`ca.batch`: what the log remembers between two commits is what the store says."""
+
+import random
+from collections.abc import Callable, Sequence
+
+from ca.batch import Batch, Tail
+from ca.entry import AnyEntry, RequestEntry
+from tests.world import World
+
+STEPS = 120
+
+
+def seen(world: World) -> Batch:
+    """The next batch, with all that is remembered."""
+    batches = []
+
+    def look(tail: Tail) -> Sequence[AnyEntry]:
+        batches.append(tail.batch)
+        return []
+
+    world.ca.log.append(look)
+    return batches[0]
+
+
+def steps(world: World, chance: random.Random) -> list[Callable[[], object]]:
+    """What people do, some of it in vain."""
+    person = chance.choice(["ana", "bo", "di"])
+    requests = [entry for entry in world.entries() if isinstance(entry, RequestEntry)][-4:]
+    request, asker = next(((one.index, one.actor) for one in chance.sample(requests, len(requests))), (1, "ana"))
+    return [
+        lambda: world.ask(person, role="db-admin"),
+        lambda: world.ask(person, role="dev"),
+        lambda: world.answer(chance.choice(["cy", "di"]), chance.choice(["approve", "approve", "deny"]), request),
+        lambda: world.renew(asker, request),
+        lambda: world.give_back(asker, chance.choice(["drop", "withdraw"]), request),
+        lambda: world.act("eve", "revoke", "/v1/revocations", reason="test", person=person),
+        lambda: world.act("eve", "revoke", "/v1/revocations", reason="test", request=request),
+        lambda: world.act("eve", chance.choice(["lock", "unlock", "unlock"]), "/v1/locks", reason="test", person=person),
+    ]
+
+
+def test_what_is_remembered_is_what_the_store_says_whatever_happened(world: World) -> None:
+    for seed in range(3):
+        chance = random.Random(seed)  # noqa: S311 - a history, not a secret
+        for _ in range(STEPS):
+            world.now += chance.choice([0, 1, 60, 700])
+            chance.choices(steps(world, chance), weights=[8, 4, 8, 6, 2, 1, 1, 2])[0]()
+            memory = seen(world).memory
+            assert {index: world.store.request(index) for index in memory.told} == memory.told
+            newest = {key: next(iter(world.store.requests(*key, 0, most=1)), None) for key in memory.asked}
+            assert newest == memory.asked
+            assert {person: world.store.lock(person) for person in memory.locks} == memory.locks
+            assert all(next(world.store.entries(index, index + 1)) == one.encode() for index, one in memory.entries.items())
+    assert {"approve", "renew", "drop", "revoke", "lock", "deny", "withdraw"} <= set(world.kinds())
+
+
+def test_what_another_process_wrote_is_seen_by_the_next_append(world: World) -> None:
+    world.ask("ana", role="dev")
+    other = world.open_beside()
+    other.ask("ana", role="dev")
+    memory = seen(world).memory
+    assert memory.checkpoint is not None
+    assert memory.checkpoint.size == world.store.size()
+    assert world.ask("ana", role="dev").status_code == 201
+    assert {index: world.store.request(index) for index in memory.told} == memory.told
