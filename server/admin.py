@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from ca.errors import JitSshError, Misconfigured
+from ca.errors import Misconfigured
 from ca.issue import begun_by
-from ca.keys import PublicKey
 from ca.names import PERSON, require
 from ca.trust import Trust
 from server import config, directory, requestlog
 from server.app import create_app
+from server.break_glass_commands import break_glass
 from server.directory import OpenedCA, open_ca, open_log
 from server.listening import Listen
 from server.log_commands import backup, log, restore
 from server.policy_commands import policy
 from server.serving import serve as serve_until_stopped
-from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
+from server.terminal import DIR, PASSPHRASE_FILE, asker, public_key, reports_errors
 from server.witness_commands import witness
 
 _log = logging.getLogger("jit-ssh")
@@ -55,7 +55,7 @@ def init(
     """
     if (person is None) != (key is None):
         raise click.UsageError("--person and --key go together")
-    first = (require(PERSON, person, "person"), _public_key(key)) if person and key else None
+    first = (require(PERSON, person, "person"), public_key(key)) if person and key else None
     trust = directory.create(dir_, origin or _origin_of(dir_), first, _new_passphrase(passphrase, passphrase_file))
     click.echo(f"Made the CA {trust.origin} in {dir_}.")
     _show_trust(trust)
@@ -64,13 +64,6 @@ def init(
         click.echo(f"  edit {dir_ / 'policies' / 'people.toml'}       # name the people and their keys")
     click.echo(f"  jit-ssh-ca serve {dir_}")
     click.echo(f"  jit-ssh setup http://127.0.0.1:8022 --fingerprint {trust.fingerprint}")
-
-
-def _public_key(path: Path) -> PublicKey:
-    try:
-        return PublicKey.parse_line(path.read_text())
-    except (JitSshError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"{path} is not a public key: {error}", "Give the .pub file") from error
 
 
 def _origin_of(dir_: Path) -> str:
@@ -152,5 +145,5 @@ def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     _show_trust(begun_by(opened.store))
 
 
-for command in (policy, log, backup, restore, witness):
+for command in (policy, log, backup, restore, witness, break_glass):
     main.add_command(command)

@@ -11,6 +11,7 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 import click
 
 from ca.errors import JitSshError, Misconfigured
+from ca.keys import PublicKey
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -53,6 +54,14 @@ def counted(values: Iterable[_R], total: int, doing: str) -> Iterator[Iterator[_
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         yield iter(bar.track(values, total, description=doing))
+
+
+def public_key(path: Path) -> PublicKey:
+    """The key in a .pub file. Raises `Misconfigured`."""
+    try:
+        return PublicKey.parse_line(path.read_text())
+    except (JitSshError, OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is not a public key: {error}", "Give the .pub file") from error
 
 
 def _fail(error: JitSshError) -> NoReturn:
