@@ -52,10 +52,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a store has besides leaves and entries: each level's nodes above the leaves, and every checkpoint with its size."""
+    """What else is kept: every checkpoint with its size and, in a store, the nodes of each level above the leaves."""
 
-    nodes: Callable[[int], Iterator[bytes]]
     notes: Iterable[tuple[int, str]]
+    nodes: Callable[[int], Iterator[bytes]] | None = None
 
 
 def verify(

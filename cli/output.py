@@ -5,15 +5,18 @@ Results go to stdout, talk to stderr. Whatever somebody else wrote passes `plain
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
 from ca.canonical import encode
 from ca.errors import Malformed
 
+T = TypeVar("T")
 _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION: Final = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 _MOMENTS: Final = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
@@ -53,6 +56,19 @@ def fields(named: Mapping[str, str]) -> None:
     for name, value in named.items():
         if value:
             result(f"{name.ljust(width)}  {value}")
+
+
+@contextmanager
+def counted(values: Iterable[T], total: int, doing: str) -> Iterator[Iterator[T]]:
+    """The same values; on a terminal, a bar on stderr says how many of `total` were taken."""
+    if not sys.stderr.isatty():
+        yield iter(values)
+        return
+    from rich.console import Console  # noqa: PLC0415 - takes longer to import than most commands to run
+    from rich.progress import Progress  # noqa: PLC0415 - as above
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        yield iter(bar.track(values, total, description=doing))
 
 
 # --------------------------------------------------------------------- time

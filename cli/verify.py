@@ -1,7 +1,10 @@
 """`jit-ssh log verify`: every laptop is a witness. It keeps the last checkpoint it saw, and the log may only grow from there."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
+from functools import partial
+from typing import Final
 
 import click
 
@@ -13,18 +16,21 @@ from ca.errors import BadSignature, JitSshError, LogDamaged, Malformed, Misconfi
 from ca.merkle import HASH_LENGTH
 from ca.tiles import FULL_WIDTH, Tile
 from ca.trust import Trust
-from ca.verify import Report
+from ca.verify import Report, Spread, Stored, in_turn
 from ca.verify import verify as verify_log
-from cli import entries, files, output
-from cli.client import Address, exchange
+from cli import audit, entries, files, output
+from cli.client import Address, Client, exchange
 from cli.directory import Directory
 from cli.held import blob, of_this_machine
 from cli.machine import Machine
 
+_FEW: Final = 5_000  # entries that are verified sooner than other processes have started
 
-@click.command(epilog="Example:\n\n\b\n  jit-ssh log verify")
+
+@click.command(epilog="Examples:\n\n\b\n  jit-ssh log verify\n  jit-ssh log verify --full")
+@click.option("--full", is_flag=True, help="For auditors: also whose key signed, and every checkpoint that the CA signed.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was checked as JSON.")
-def verify(as_json: bool) -> None:
+def verify(full: bool, as_json: bool) -> None:
     """Check the log without trusting the CA.
 
     The checkpoint's signature, all hashes, that the log only grew since this machine last looked, and in each entry that you may
@@ -39,7 +45,8 @@ def verify(as_json: bool) -> None:
     try:
         checkpoint = open_checkpoint(note, trust.verifier)
         visible = mine.watched(entries.visible(machine.client, checkpoint.size))
-        report = verify_log(trust, checkpoint, _leaves(address, checkpoint.size), visible, remembered)
+        leaves, auditor = _leaves(address, checkpoint.size), machine.client if full else None
+        report = _verified(auditor, trust, checkpoint, leaves, visible, remembered)
     except (Malformed, BadSignature) as error:
         raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error
     mine.demand_all(checkpoint.size)
@@ -51,6 +58,36 @@ def verify(as_json: bool) -> None:
         _tell(report, mine.count, remembered)
 
 
+def _verified(
+    auditor: Client | None,
+    trust: Trust,
+    checkpoint: Checkpoint,
+    leaves: Iterable[bytes],
+    visible: Iterable[tuple[int, bytes]],
+    remembered: Checkpoint | None,
+) -> Report:
+    """What `ca.verify` says; with what an `auditor` may read, of everything."""
+    size = checkpoint.size
+    with ExitStack() as running:
+        spread: Spread = running.enter_context(_processes()) if size > _FEW else in_turn
+        leaves = running.enter_context(output.counted(leaves, size, "verifying"))
+        if auditor is None:
+            return verify_log(trust, checkpoint, leaves, visible, remembered, spread=spread)
+        kept, files = Stored(audit.checkpoints(auditor, size)), partial(audit.policy_file, auditor)
+        report = verify_log(
+            trust, checkpoint, leaves, visible, remembered, stored=kept, policy_file=files, spread=spread
+        )
+    if report.entries < size:
+        raise LogDamaged(f"the CA showed {report.entries} of {size} entries, though an auditor asked", "Ask it for the others")
+    return report
+
+
+def _processes() -> AbstractContextManager[Spread]:
+    from ca import parallel  # noqa: PLC0415 - multiprocessing takes longer to import than most commands to run
+
+    return parallel.processes()
+
+
 def _tell(report: Report, held: int, remembered: Checkpoint | None) -> None:
     size = report.checkpoint.size
     grown = f"it only grew from the {remembered.size} entries of the last time" if remembered else "seen here for the first time"
@@ -59,10 +96,17 @@ def _tell(report: Report, held: int, remembered: Checkpoint | None) -> None:
         {
             "  read": f"{report.entries} of {size} entries" + ("" if report.entries == size else "; of the others, the hashes"),
             "  verified": f"{report.signatures} signatures by people and by their new keys, {report.certificates} certificates",
+            "  history": _history(report),
             "  held": f"{held} certificates on this machine, each in the log",
             "  since": grown,
         }
     )
+
+
+def _history(report: Report) -> str:
+    if report.policies == 0:
+        return ""
+    return f"{report.checkpoints} checkpoints, all of this log; keys that were their person's by {report.policies} policies"
 
 
 class _Mine:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
+from itertools import islice
 from threading import BoundedSemaphore
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from ca.asking import Asked
 from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
 from ca.errors import BadSignature, Forbidden, LogDamaged, Malformed, NotFound
 from ca.issue import CertificateAuthority, Issued
+from ca.merkle import MAX_SIZE
 from ca.policy import Decision, Denied, Facts, Granted, Pending
 from ca.roles import Policy, Role
 from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
@@ -68,6 +70,8 @@ class Door:
         routes.get("/v1/krl")(self.krl)
         routes.get("/v1/roles")(self.roles)
         routes.get("/v1/log/entries")(self.entries)
+        routes.get("/v1/log/checkpoints")(self.checkpoints)
+        routes.get("/v1/log/policies/<digest>")(self.policy_file)
         routes.get("/v1/ca")(self.description)
         routes.get("/log/checkpoint")(self.checkpoint)
         routes.get("/log/<path:path>")(self.tile)
@@ -226,6 +230,25 @@ class Door:
             finally:
                 self._may_wait.release()
         return self._store.size()
+
+    def checkpoints(self) -> Response:
+        """For auditors: every checkpoint that was signed, from the size `start` on."""
+        self._auditor()
+        stored = islice(self._store.checkpoints(_number("start") or 0, MAX_SIZE), MOST_ENTRIES + 1)
+        notes = [note for _, note in stored]
+        return _answer({"checkpoints": notes[:MOST_ENTRIES], "more": len(notes) > MOST_ENTRIES})
+
+    def policy_file(self, digest: str) -> Response:
+        """For auditors: a policy file that was in force at some time, by its SHA-256 in hexadecimal."""
+        self._auditor()
+        if (content := self._store.policy_file(digest)) is None:
+            raise NotFound("no policy file has this SHA-256", "The policy entries of the log name them")
+        return Response(content, mimetype="application/octet-stream")
+
+    def _auditor(self) -> None:
+        rules = self._ca.rules.policy
+        if not rules.is_auditor(self._reader(rules).person):
+            raise Forbidden("only auditors read this", "guardrails.toml names the auditors' groups")
 
     def description(self) -> Response:
         """Whom to trust: what `jit-ssh setup` shows and pins."""

@@ -27,7 +27,7 @@ def log() -> None:
 @PASSPHRASE_FILE
 @reports_errors
 def verify_(path: Path, fingerprint: str | None, passphrase_file: Path | None) -> None:
-    """Check every entry of the log in DIR: hashes, tree, checkpoint, signatures, certificates. Exit code 0: all hold.
+    """Check all of the log in DIR: entries, tree, checkpoints, signatures and whose, certificates. Exit code 0: all hold.
 
     Instead of a CA's directory, DIR may be a file: a copy of its database, or what jit-ssh-ca log export wrote. It is checked
     without the CA; give --fingerprint, or compare the one that is printed.
@@ -41,6 +41,9 @@ def verify_(path: Path, fingerprint: str | None, passphrase_file: Path | None) -
     if fingerprint is not None and fingerprint != trust.fingerprint:
         raise LogDamaged(f"it is the log of the CA {trust.fingerprint}, not of {fingerprint}", "Trust nothing in it")
     click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")
+    if report.policies:
+        keys = f"keys that were their person's by {report.policies} policies"
+        click.echo(f"{report.checkpoints} checkpoints, all of this log; {keys}")
     if fingerprint is None and not path.is_dir():
         click.echo(f"for the CA {trust.origin} with the fingerprint {trust.fingerprint}: is it yours?")
 

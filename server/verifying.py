@@ -24,7 +24,7 @@ def verify_all(log: Log, trust: Trust) -> Report:
         raise Misconfigured("the log is empty")
     store = log.store
     leaves = islice(store.nodes(0), checkpoint.size)
-    stored = Stored(store.nodes, store.checkpoints(0, checkpoint.size + 1))
+    stored = Stored(store.checkpoints(0, checkpoint.size + 1), store.nodes)
     with ExitStack() as running:
         spread = running.enter_context(parallel.processes()) if checkpoint.size > _FEW else verify.in_turn
         entries = running.enter_context(counted(enumerate(store.entries(0, checkpoint.size)), checkpoint.size, "verifying"))

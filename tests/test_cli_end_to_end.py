@@ -435,6 +435,18 @@ def test_the_log_is_verified_and_its_checkpoint_remembered(ana: Home, town: Town
     assert f"it only grew from the {size} entries" in ana.run("log", "verify").stdout
 
 
+def test_an_auditor_verifies_whose_keys_signed_and_every_checkpoint(ana: Home, town: Town, tmp_path: Path) -> None:
+    assert ana.run("login", "self").returncode == 0
+    done = ana.run("log", "verify", "--full")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"history +\d+ checkpoints, all of this log; keys that were their person's by [1-9]\d* pol", done.stdout)
+    bo = make_home(tmp_path / "bo", town.bo)
+    set_up(bo, town)
+    refused = bo.run("log", "verify", "--full")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "only auditors read this" in refused.stderr
+
+
 @pytest.mark.parametrize(("more", "told"), [(0, "rewritten"), (1000, "an old copy was restored")])
 def test_a_log_that_is_not_the_one_that_was_seen_is_an_alarm(ana: Home, town: Town, more: int, told: str) -> None:
     key, signer = log_key(town)

@@ -315,7 +315,7 @@ def test_the_routes_are_those_of_the_program(world: World) -> None:
 
 def _paths(rule: str) -> Iterator[str]:
     """The paths of a rule as the document writes them, one for each word of a choice."""
-    rule = rule.replace("<int:index>", "N").replace("<path:path>", "PATH")
+    rule = rule.replace("<int:index>", "N").replace("<path:path>", "PATH").replace("<digest>", "DIGEST")
     choice = re.search(r"<any\((.*)\):action>", rule)
     for word in choice[1].split(", ") if choice else [""]:
         yield rule.replace(choice[0], word) if choice else rule

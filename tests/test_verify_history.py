@@ -47,7 +47,7 @@ def check(
         checkpoint,
         levels[0],
         enumerate(encoded),
-        stored=None if notes is None else Stored(lambda level: iter(levels[level]), notes),
+        stored=None if notes is None else Stored(notes, lambda level: iter(levels[level])),
         policy_file=lambda digest: more.get(digest) or world.store.policy_file(digest),
         spread=spread,
     )
@@ -213,7 +213,7 @@ def test_every_stored_node_is_the_hash_of_its_children(world: World) -> None:
             del levels[level][position]
         else:
             levels[level][position] = bytes(32)
-        stored = Stored(lambda at, levels=levels: iter(levels[at]), [])  # type: ignore[misc]  # mypy wants no default here
+        stored = Stored([], lambda at, levels=levels: iter(levels[at]))  # type: ignore[misc]  # mypy wants no default here
         checkpoint = world.check().checkpoint
         with pytest.raises(LogDamaged, match=f"^node {position} of level {level} {what}"):
             verify.verify(world.ca.trust, checkpoint, levels[0], [], stored=stored)

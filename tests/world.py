@@ -239,7 +239,7 @@ class World:
         checkpoint = self.ca.log.check()
         assert checkpoint is not None
         entries = enumerate(self.store.entries(0, checkpoint.size))
-        stored = verify.Stored(self.store.nodes, self.store.checkpoints(0, checkpoint.size + 1))
+        stored = verify.Stored(self.store.checkpoints(0, checkpoint.size + 1), self.store.nodes)
         files = self.store.policy_file
         return verify.verify(self.ca.trust, checkpoint, self.store.nodes(0), entries, stored=stored, policy_file=files)
 
