@@ -34,11 +34,14 @@ class Witnesses(Protocol):
     def demand_one_history(self) -> None:
         """Raises `LogDamaged` when one of them has seen more of this log than there is, or another one. At once."""
 
-    def cosigned(self, size: int) -> str:
+    def cosigned(self, size: int) -> str | None:
         """The note over at least `size` entries that as many as are required have cosigned, with their cosignatures.
 
-        Waits for them. Raises `NotWitnessed` when they do not, and `LogDamaged`.
+        Waits for them; None when none is required. Raises `NotWitnessed` when they do not, and `LogDamaged`.
         """
+
+    def published(self) -> str | None:
+        """The note that everybody is shown, with the cosignatures that there are. At once."""
 
 
 class _Waiting:
@@ -71,12 +74,16 @@ class Log:
         self._memory: Memory | None = None
 
     def cosigned(self, size: int) -> str | None:
-        """The note over at least `size` entries with the cosignatures that are required; None when no witness is.
+        """The note over at least `size` entries with the cosignatures that are required; None when none are.
 
         What is proven to others is proven against it. Waits for the witnesses, outside every lock. Raises `NotWitnessed`: what
         was appended stays, and is answered when it is asked for again and they are there.
         """
         return None if self.witnesses is None else self.witnesses.cosigned(size)
+
+    def published(self) -> str | None:
+        """The checkpoint's note that everybody is shown."""
+        return self.store.checkpoint() if self.witnesses is None else self.witnesses.published()
 
     def wait(self, size: int, seconds: float) -> None:
         """Returns when the log has more than `size` entries by an append here, after so many seconds, or on `release`."""

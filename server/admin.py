@@ -115,7 +115,7 @@ def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
             threads=settings.threads,
             on_hangup=lambda: _reload(opened),
             on_ready=lambda url: click.echo(f"jit-ssh-ca: serving {opened.ca.trust.origin} on {url}"),
-            on_stop=opened.ca.log.release,
+            on_stop=opened.release,
         )
     finally:
         opened.on_call.close()

@@ -3,15 +3,63 @@
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, Strict, model_validator
 
 from ca import names, policy_files
-from ca.errors import Misconfigured
+from ca.cosignature import Quorum, WitnessKey
+from ca.errors import Malformed, Misconfigured
 from ca.fields import Line, Table, checked_name
+from ca.oncall import Address
 from server.listening import Listen
 
 NAME: Final = "ca.toml"
 Origin = Annotated[str, checked_name(names.ORIGIN, "origin", "ca.example.com/jit-ssh")]
+
+
+def _witness_key(text: str) -> str:
+    try:
+        WitnessKey.parse(text)
+    except Malformed as error:
+        raise ValueError(f"{error.message}: write the line that its operator got from jit-ssh-ca witness init") from error
+    return text
+
+
+def _prefix(text: str) -> str:
+    if "?" in text or "#" in text:
+        raise ValueError("the address that /add-checkpoint is appended to: without ? and #")
+    return text
+
+
+class WitnessSettings(Table):
+    """One witness of the log: where it is asked, and what it signs with."""
+
+    url: Annotated[Address, AfterValidator(_prefix)]
+    key: Annotated[Line, AfterValidator(_witness_key)]
+
+    @property
+    def witness(self) -> WitnessKey:
+        """The key as a value."""
+        return WitnessKey.parse(self.key)
+
+
+class LogSettings(Table):
+    """Who watches the log."""
+
+    witnesses: Annotated[tuple[WitnessSettings, ...], Strict(False)] = ()
+    require_witnesses: int = 0
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        try:
+            Quorum(tuple(each.witness for each in self.witnesses), self.require_witnesses)
+        except Misconfigured as error:
+            raise ValueError(f"{error.message}: {error.hint}") from error
+        return self
+
+    @property
+    def quorum(self) -> Quorum:
+        """The witnesses, and how many of them have to have seen what is issued."""
+        return Quorum(tuple(each.witness for each in self.witnesses), self.require_witnesses)
 
 
 class Config(Table):
@@ -29,6 +77,7 @@ class Config(Table):
     threads: Annotated[int, Field(ge=1, le=256)] = 16
     statements_per_minute: Annotated[int, Field(ge=1, le=10**9)] = 300
     reserve: Annotated[int, Field(ge=0, le=10**9)] = 64
+    log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _encrypted_or_private(self) -> Self:

@@ -29,7 +29,9 @@ from ca.wire import Reader
 from server import config
 from server.clock import Steady
 from server.config import Config
+from server.cosigned import Cosigned
 from server.oncall import OnCall
+from server.witnesses import Witnesses
 
 Passphrase = Callable[[Path], bytes]
 FOUNDER_GROUPS: Final = ("engineers", "sre", "security")  # of the starter policy
@@ -44,6 +46,13 @@ class OpenedCA:
     ca: CertificateAuthority
     store: SqliteStore
     on_call: OnCall
+    witnesses: Witnesses | None
+
+    def release(self) -> None:
+        """Lets go whoever waits for something: the program is about to stop."""
+        self.ca.log.release()
+        if self.witnesses is not None:
+            self.witnesses.close()
 
     def reload_policies(self) -> None:
         """Takes the policy files as they are: all of them, or `Misconfigured` and those in use stay."""
@@ -57,12 +66,24 @@ def open_ca(directory: Path, passphrase: Passphrase, clock: Callable[[], float] 
     """
     settings, store, log = _open_log(directory, passphrase, clock)
     log.check()
+    witnesses = _watched(log, store, settings)
     ca_signer = open_signer(settings.ca_key, directory, passphrase)
     files = read_policies(directory / settings.policies)
     ca = CertificateAuthority(log, ca_signer, files, os.urandom)
     on_call = OnCall(directory, lambda: ca.rules.policy.schedules, clock)
     ca.on_call = on_call.facts
-    return OpenedCA(directory, settings, ca, store, on_call)
+    return OpenedCA(directory, settings, ca, store, on_call, witnesses)
+
+
+def _watched(log: Log, store: SqliteStore, settings: Config) -> Witnesses | None:
+    """Asks the witnesses before anything is appended: what an old copy appends would be a second history."""
+    if not settings.log.witnesses:
+        return None
+    memory = Cosigned(store.path.with_name(store.path.name + ".witnessed"))
+    witnesses = Witnesses(store, log.key, settings.log, memory)
+    witnesses.start()
+    log.witnesses = witnesses
+    return witnesses
 
 
 def open_log(directory: Path, passphrase: Passphrase) -> Log:

@@ -9,10 +9,8 @@ import signal
 import ssl
 import stat
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -25,6 +23,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from ca.fields import MAX_DURATION, PersonName, Table
 from ca.oncall import Calendar, Command, Level, PagerDuty, Schedule, Slot, is_address
+from server.deadlines import stopped_at
 
 if TYPE_CHECKING:
     from icalendar import Component
@@ -234,7 +233,7 @@ def _command(source: Command, now: float, deadline: float) -> Iterator[Slot]:
         )  # fmt: skip
     except OSError as error:
         raise NoAnswer(f"cannot be run: {error.strerror}") from None
-    with process, _stopped_at(deadline, lambda: os.killpg(process.pid, signal.SIGKILL)):
+    with process, stopped_at(deadline, lambda: os.killpg(process.pid, signal.SIGKILL)):
         printed = process.stdout.read(LARGEST + 1) if process.stdout else b""
         if len(printed) > LARGEST:
             os.killpg(process.pid, signal.SIGKILL)
@@ -289,7 +288,7 @@ def _get(url: str, headers: Mapping[str, str], deadline: float) -> bytes:
     try:
         connection.connect()
         socket = connection.sock  # the connection forgets it while an answer is read to the end
-        with _stopped_at(deadline, lambda: socket.shutdown(SHUT_RDWR)):
+        with stopped_at(deadline, lambda: socket.shutdown(SHUT_RDWR)):
             connection.request("GET", url.removeprefix(f"{parts.scheme}://{parts.netloc}") or "/", headers=dict(headers))
             with connection.getresponse() as answer:
                 if answer.status != 200:
@@ -305,20 +304,3 @@ def _get(url: str, headers: Mapping[str, str], deadline: float) -> bytes:
     if cut or time.monotonic() >= deadline:
         raise NoAnswer("did not answer in full")
     return body
-
-
-@contextmanager
-def _stopped_at(deadline: float, stop: Callable[[], object]) -> Iterator[None]:
-    """Calls `stop` when the deadline passes within the block; a timeout of the socket would begin anew with each byte."""
-
-    def stop_quietly() -> None:
-        with suppress(OSError, AttributeError):  # it ended by itself meanwhile
-            stop()
-
-    timer = threading.Timer(max(0, deadline - time.monotonic()), stop_quietly)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -1,20 +1,37 @@
 """`server.config`: what ca.toml may say, every problem at once, and a manual that says the same."""
 
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
 
 from ca.errors import Misconfigured
+from ca.fields import Table
 from server import config
-from server.config import Config
+from server.config import Config, LogSettings, WitnessSettings
 
 MANUAL: Final = (Path(config.__file__).parent / "CONFIG.md").read_text()
-EXAMPLE: Final = dict(re.findall(r'^    (\w+) = "(.*)"$', MANUAL, re.MULTILINE))
-ROWS: Final = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", MANUAL, re.MULTILINE))
+EXAMPLE: Final = "\n".join(re.findall(r"^    (.*)$", MANUAL, re.MULTILINE))
+ROWS: Final = dict(re.findall(r"^\| `([\w.]+)` \| [^|]+ \| ([^|]+) \|$", MANUAL, re.MULTILINE))
+
+
+def keys(table: type[Table], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key that may be set, in the order of the code; the keys of a table behind its name and a point."""
+    inner: dict[str, type[Table]] = {"log": LogSettings, "log.witnesses": WitnessSettings}
+    for name, field in table.model_fields.items():
+        if f"{before}{name}" != "log":
+            yield f"{before}{name}", field
+        if f"{before}{name}" in inner:
+            yield from keys(inner[f"{before}{name}"], f"{before}{name}.")
+
+
+KEYS: Final = dict(keys(Config))
 
 
 def load(directory: Path, text: str | bytes) -> Config:
@@ -34,16 +51,15 @@ def problems(directory: Path, text: str | bytes) -> tuple[str, ...]:
 
 
 def test_the_manual_names_every_key_and_no_other() -> None:
-    keys = list(Config.model_fields)
-    assert list(ROWS) == keys, "the table, in the order of the code"
-    assert re.findall(r"^### (\w+)$", MANUAL, re.MULTILINE) == keys, "a section for each"
-    assert EXAMPLE.keys() <= set(keys)
+    assert list(ROWS) == list(KEYS), "the table, in the order of the code"
+    assert re.findall(r"^### ([\w.]+)$", MANUAL, re.MULTILINE) == list(KEYS), "a section for each"
 
 
 def test_the_manual_tells_the_defaults() -> None:
     defaults = {}
-    for name, field in Config.model_fields.items():
+    for name, field in KEYS.items():
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = list(default) if isinstance(default, tuple) else default
         defaults[name] = "required" if field.is_required() else "none" if default is None else f"`{default}`"
     assert defaults == ROWS
 
@@ -54,8 +70,10 @@ def test_the_manual_says_of_each_key_what_who_controls_it_could_do() -> None:
 
 
 def test_the_manuals_example_is_a_configuration(tmp_path: Path) -> None:
-    text = "\n".join(f'{name} = "{value}"' for name, value in EXAMPLE.items())
-    assert load(tmp_path, text).model_dump(include=set(EXAMPLE)) == EXAMPLE
+    loaded = load(tmp_path, EXAMPLE)
+    plain = {name: value for name, value in tomllib.loads(EXAMPLE).items() if name != "log"}
+    assert loaded.model_dump(include=set(plain)) == plain
+    assert loaded.log.quorum.required == len(loaded.log.quorum.witnesses) == 1
 
 
 # ------------------------------------------------------------------ what is read
@@ -76,6 +94,7 @@ def test_an_origin_is_enough(tmp_path: Path) -> None:
         "threads": 16,
         "statements_per_minute": 300,
         "reserve": 64,
+        "log": {"witnesses": (), "require_witnesses": 0},
     }
 
 
@@ -132,6 +151,47 @@ def test_any_bytes_are_a_configuration_or_problems(tmp_path_factory: pytest.Temp
     else:
         said = (loaded.origin,)
     assert said
+
+
+# ---------------------------------------------------------------- witnesses
+
+KEY: Final = re.findall(r'^    key = "(.*)"$', MANUAL, re.MULTILINE)[0]
+OTHER: Final = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
+
+
+def witnesses(*those: tuple[str, str], required: int = 0) -> str:
+    tables = "".join(f'[[log.witnesses]]\nurl = "{url}"\nkey = "{key}"\n' for url, key in those)
+    return f'origin = "ca"\nlog.require_witnesses = {required}\n{tables}'
+
+
+def test_witnesses_are_read_in_order(tmp_path: Path) -> None:
+    loaded = load(tmp_path, witnesses(("https://w.example.org/a", KEY), ("http://127.0.0.1:8023", OTHER), required=2))
+    assert [str(each) for each in loaded.log.quorum.witnesses] == [KEY, OTHER]
+    assert loaded.log.quorum.required == 2
+    assert config.listening(loaded, "[::1]:0").log == loaded.log
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (witnesses(required=1), "log: 1 witnesses are required, 0 are known"),
+        (witnesses(required=-1), "log: -1 witnesses are required"),
+        (witnesses(("https://w.example.org", KEY), required=2), "log: 2 witnesses are required, 1 are known"),
+        (witnesses(("https://a.example.org", KEY), ("https://b.example.org", KEY)), "log: two witnesses have the name"),
+        (witnesses(("http://w.example.org", KEY)), "log.witnesses[1].url: http can be forged on its way"),
+        (witnesses(("https://w.example.org/?a", KEY)), "log.witnesses[1].url: the address that /add-checkpoint"),
+        (witnesses(("w.example.org", KEY)), "log.witnesses[1].url: not the address"),
+        (witnesses(("https://a@w.example.org", KEY)), "log.witnesses[1].url: not the address"),
+        (witnesses(("https://w.example.org", KEY[:-1])), "log.witnesses[1].key: a verifier key is not"),
+        (witnesses(("https://w.example.org", "ca+271527ec+Aa73LKQDe8WCylIi47MheWaZvFNwWCOEhMk9ro0ZeGjn")), "not a witness's"),
+        ('origin = "ca"\nlog.witness = []', "log.witness: unknown key (did you mean 'witnesses'?)"),
+        ('origin = "ca"\nlog.require_witnesses = "1"', "log.require_witnesses: must be"),
+        ('origin = "ca"\n[[log.witnesses]]\nurl = "https://w.example.org"', "log.witnesses[1].key: missing"),
+    ],
+)
+def test_witnesses_that_cannot_be_asked_or_counted_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert said in problem
 
 
 # ---------------------------------------------------- encrypted, or this machine

@@ -1,10 +1,7 @@
 """A real `jit-ssh-ca witness serve`: asked over HTTP, by two processes on one file, and killed at random moments."""
 
-import os
 import random
-import signal
 import sqlite3
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -25,50 +22,13 @@ from ca.errors import JitSshError
 from ca.witness import Submission
 from server import admin
 from tests.histories import History, log_key
-from tests.running import PROGRAM, run
+from tests.running import run
+from tests.witnessing import NAME, Serving, made
 
 RACES: Final = 100
 KILLS: Final = 6
 LOGS: Final = 40  # for each kill: about as many as are answered before it
 OTHER_KEY: Final = Ed25519PrivateKey.from_private_bytes(b"\3" * 32).public_key().public_bytes_raw()
-NAME: Final = "witness.example.org/w1"
-
-
-class Serving:
-    """`jit-ssh-ca witness serve` on a free port."""
-
-    def __init__(self, directory: Path) -> None:
-        self.log = directory.with_suffix(".log")
-        with self.log.open("ab") as log:
-            command = [PROGRAM, "witness", "serve", str(directory), "--listen", "127.0.0.1:0"]
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self.process.stdout
-        said = self.process.stdout.readline()
-        self.process.stdout.close()
-        assert said, self.log.read_text()
-        self.url = said.split()[-1]
-
-    def submit(self, sent: Submission | bytes) -> tuple[int, str]:
-        """The status and the body of the answer."""
-        body = sent if isinstance(sent, bytes) else sent.encode()
-        try:
-            with urllib.request.urlopen(f"{self.url}/add-checkpoint", body, timeout=20) as answer:  # noqa: S310 - our own
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        os.kill(self.process.pid, number)
-        self.process.wait(20)
-
-
-def made(directory: Path) -> WitnessKey:
-    """A new witness of `log.example.com`."""
-    init = run("witness", "init", directory, "--name", NAME)
-    assert init.code == 0, init.err
-    assert run("witness", "add", directory, str(log_key("log.example.com"))).code == 0
-    return WitnessKey.parse(init.out.split()[-1])
 
 
 @pytest.fixture(scope="module")

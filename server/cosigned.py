@@ -1,0 +1,73 @@
+"""What a CA remembers of its witnesses: the file `….witnessed` beside the database, append-only.
+
+It is a file of its own because a commit of the log must not wait for it, and because an older copy of the database is noticed
+by it. Losing it loses no proof: whoever got a certificate has the cosignatures in it, and the witnesses remember by themselves.
+"""
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from ca.cosignature import Cosignature, WitnessKey
+from ca.errors import LogUnwritable, Misconfigured
+
+_SCHEMA: Final = """
+    CREATE TABLE IF NOT EXISTS answers (
+        id INTEGER PRIMARY KEY, witness TEXT NOT NULL, size INTEGER NOT NULL, line TEXT, alarm TEXT,
+        CHECK ((line IS NULL) <> (alarm IS NULL))
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS answers_witness ON answers (witness, id);
+    CREATE TRIGGER IF NOT EXISTS answers_update BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers is append-only'); END;
+    CREATE TRIGGER IF NOT EXISTS answers_delete BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT, 'answers is append-only'); END;
+"""
+
+
+class Cosigned:
+    """The answers of witnesses that were kept. Safe to use from many threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the file. Raises `Misconfigured`."""
+        self._turn = Lock()
+        try:
+            path.touch(0o600, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+            # Not FULL: what a power cut takes is asked for again, and a witness's own memory is durable.
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            hint = f"Remove {path.name}, {path.name}-wal and {path.name}-shm: the witnesses remember by themselves"
+            raise Misconfigured(f"{path} cannot be used: {error}", hint) from error
+
+    def keep(self, size: int, cosignature: Cosignature) -> None:
+        """That a witness cosigned the checkpoint of this size. What cannot be kept is not: it was cosigned all the same."""
+        with suppress(LogUnwritable):
+            self._add(str(cosignature.witness), size, cosignature.line, None)
+
+    def alarm(self, size: int, witness: WitnessKey, sentence: str) -> None:
+        """That a witness has seen another history than this log of so many entries."""
+        with suppress(LogUnwritable):
+            self._add(str(witness), size, None, sentence)
+
+    def largest(self, witness: WitnessKey) -> int:
+        """The size of the largest checkpoint that the witness cosigned, as far as is remembered; else 0."""
+        return int(self._one("SELECT max(size) FROM answers WHERE witness = ? AND line IS NOT NULL", witness) or 0)
+
+    def alarmed(self, witness: WitnessKey) -> str | None:
+        """The alarm, if that is the newest that is remembered of the witness."""
+        found = self._one("SELECT alarm FROM answers WHERE witness = ? ORDER BY id DESC LIMIT 1", witness)
+        return None if found is None else str(found)
+
+    def _one(self, sql: str, witness: WitnessKey) -> Any:
+        with self._turn:
+            row = self._db.execute(sql, [str(witness)]).fetchone()
+        return None if row is None else row[0]
+
+    def _add(self, *row: object) -> None:
+        try:
+            with self._turn:
+                self._db.execute("INSERT INTO answers (witness, size, line, alarm) VALUES (?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise LogUnwritable(f"what a witness answered cannot be kept: {error}") from error
