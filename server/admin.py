@@ -16,6 +16,7 @@ from server.break_glass_commands import break_glass
 from server.directory import OpenedCA, open_ca, open_log
 from server.listening import Listen
 from server.log_commands import backup, log, restore
+from server.policy_changes import diff, replay
 from server.policy_commands import policy
 from server.serving import serve as serve_until_stopped
 from server.terminal import DIR, PASSPHRASE_FILE, asker, public_key, reports_errors
@@ -145,5 +146,7 @@ def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
     _show_trust(begun_by(opened.store))
 
 
+for change in (diff, replay):
+    policy.add_command(change)
 for command in (policy, log, backup, restore, witness, break_glass):
     main.add_command(command)

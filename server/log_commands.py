@@ -83,12 +83,12 @@ def export(dir_: Path, out: Path, since: str | None, until: str | None, passphra
     """
     opened = open_log(dir_, asker(passphrase_file))
     now = datetime.now(UTC)
-    first, last = (None if text is None else _milliseconds(text, now) for text in (since, until))
+    first, last = (None if text is None else milliseconds(text, now) for text in (since, until))
     proof, report = exports.export(opened.store, begun_by(opened.store), out, first, last)
     click.echo(f"{report.entries} entries, from {proof.start} on, of {report.checkpoint.size}: {out}")
 
 
-def _milliseconds(text: str, now: datetime) -> int:
+def milliseconds(text: str, now: datetime) -> int:
     """Unix milliseconds of a date or moment (UTC unless it says otherwise), or of a duration before `now`."""
     try:
         return int((now - timedelta(seconds=fields.seconds(text))).timestamp() * 1000)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,7 +23,7 @@ from server import config
 from server.directory import read_policies
 from server.terminal import DIR, reports_errors
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 _HOLDS = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -33,21 +34,35 @@ def policy() -> None:
 
 @policy.command()
 @DIR
+@JSON
+@click.pass_context
 @reports_errors
-def check(dir_: Path) -> None:
+def check(ctx: click.Context, dir_: Path, *, as_json: bool) -> None:
     """Load the policy of the CA in DIR (or in a policy directory itself) and print every problem at once.
 
     Exit code 0: serve would take it. What is allowed but hardly meant is a warning.
     Example: jit-ssh-ca policy check /etc/jit-ssh
     """
-    root = _root(dir_)
-    loaded = roles.load(read_policies(root))
+    root = policy_root(dir_)
+    try:
+        loaded = roles.load(read_policies(root))
+    except Misconfigured as error:
+        if not as_json or not error.problems:
+            raise
+        print_json({"problems": error.problems, "warnings": []})
+        ctx.exit(1)
+    doubts = warnings(loaded, datetime.now(UTC).date())
+    counts = {"roles": len(loaded.roles), "people": len(loaded.people), "host_groups": len(loaded.hosts)}
+    if as_json:
+        print_json(counts | {"problems": [], "warnings": doubts})
+        return
     click.echo(f"{root}: {len(loaded.roles)} roles, {len(loaded.people)} people, {len(loaded.hosts)} host groups: no problems")
-    for warning in warnings(loaded, datetime.now(UTC).date()):
+    for warning in doubts:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _root(dir_: Path) -> Path:
+def policy_root(dir_: Path) -> Path:
+    """The policy directory of the CA in `dir_`, or `dir_` itself where there is no CA."""
     return dir_ / config.load(dir_).policies if (dir_ / config.NAME).exists() else dir_
 
 
@@ -56,22 +71,31 @@ def _root(dir_: Path) -> Path:
 
 @policy.command("test")
 @DIR
+@JSON
+@click.pass_context
 @reports_errors
-def try_examples(dir_: Path) -> None:
+def try_examples(ctx: click.Context, dir_: Path, *, as_json: bool) -> None:
     """Decide every [[example]] of the roles as serve would, and print those of which something else comes, with the reasons.
 
     Exit code 0: all come out as they expect. Example: jit-ssh-ca policy test /etc/jit-ssh
     """
-    root = _root(dir_)
+    root = policy_root(dir_)
     tried = trials(roles.load(read_policies(root)))
-    failed = tuple(_failure(trial) for trial in tried if not trial.passed)
+    failed = [trial for trial in tried if not trial.passed]
+    if as_json:
+        print_json({"examples": len(tried), "failed": [_said_of(trial) for trial in failed]})
+        ctx.exit(1 if failed else 0)
     if failed:
         raise Misconfigured(
             f"{len(failed)} of {len(tried)} examples came out otherwise",
             "Change the rules, or what the example expects; ca/POLICY.md describes both",
-            failed,
+            tuple(map(_failure, failed)),
         )
     click.echo(f"{root}: {len(tried)} examples, all as expected")
+
+
+def _said_of(trial: Trial) -> dict[str, Any]:
+    return {"role": trial.role, "example": trial.at, "expected": trial.example.expect} | _shown(trial.decision)
 
 
 def _failure(trial: Trial) -> str:
@@ -87,12 +111,14 @@ def _failure(trial: Trial) -> str:
 @click.argument("person")
 @click.argument("role")
 @click.option("--reason", default="", help="The reason given. Default: none.")
+@click.option("--any-reason", is_flag=True, help="Leave aside what a reason has to look like.")
 @click.option("--for", "length", help="The duration asked for, such as 30m. Default: the role's.")
 @click.option("--at", help="The moment, with its zone, such as 2027-03-02T22:30+01:00. Default: now.")
 @click.option("--address", help="Where the request comes from. Default: not known.")
 @click.option("--hardware-key", is_flag=True, help="The request is signed with a security key.")
 @click.option("--on-call", multiple=True, metavar="SCHEDULE=LEVEL", help="The person's level on a schedule; 0 is not on call.")
-@_JSON
+@click.option("--granted", type=click.IntRange(0), default=0, metavar="N", help="Grants without approval in the last 24 hours.")
+@JSON
 @reports_errors
 def explain(
     dir_: Path,
@@ -100,28 +126,29 @@ def explain(
     role: str,
     *,
     reason: str,
+    any_reason: bool,
     length: str | None,
     at: str | None,
     address: str | None,
     hardware_key: bool,
     on_call: tuple[str, ...],
+    granted: int,
     as_json: bool,
 ) -> None:
     """Decide what PERSON would be told who asks for ROLE, condition by condition. Asks no on-call source; nothing is logged.
 
     Exit code 0, whatever the decision. Example: jit-ssh-ca policy explain /etc/jit-ssh ana web-admin --reason "INC-12"
     """
-    loaded = roles.load(read_policies(_root(dir_)))
+    loaded = roles.load(read_policies(policy_root(dir_)))
     now = moment(at) if at else datetime.now(UTC)
     shifts = dict(_shift(each, person, loaded) for each in on_call)
-    facts = Facts(person, ip_address(address) if address else None, hardware_key, now, shifts)
-    decision = evaluate(loaded, role, seconds(length) if length else None, reason, facts)
+    facts = Facts(person, ip_address(address) if address else None, hardware_key, now, shifts, auto_granted=granted)
+    decision = evaluate(loaded, role, seconds(length) if length else None, None if any_reason else reason, facts)
     steps = decision.steps if isinstance(decision, Pending) else ()
     could = [(step, sorted(eligible(loaded, step, facts, in_time=True))) for step in steps]
     if as_json:
-        said = {"decision": outcome(decision), "message": _sentence(decision)}
         approvers = [{"group": step.group, "count": step.count, "could": people} for step, people in could]
-        _print_json(said | {"findings": decision.findings, "ways": decision.ways} | ({"steps": approvers} if approvers else {}))
+        print_json(_shown(decision) | ({"steps": approvers} if approvers else {}))
         return
     click.echo("\n".join(_told(decision)))
     if could:
@@ -138,6 +165,11 @@ def _shift(text: str, person: str, loaded: Policy) -> tuple[str, Shift]:
         hint = "oncall.toml has the schedules" + suggestion(schedule, loaded.schedules)
         raise Malformed(f"unknown schedule {schedule[:40]!a}", hint)
     return schedule, told_shift(schedule, "the command line", person, int(digits) or None)
+
+
+def _shown(decision: Decision) -> dict[str, Any]:
+    said = {"decision": outcome(decision), "message": _sentence(decision)}
+    return said | {"findings": decision.findings, "ways": decision.ways}
 
 
 def _sentence(decision: Decision) -> str:
@@ -161,7 +193,8 @@ def _told(decision: Decision) -> Iterator[str]:
             yield f"  {_HOLDS[finding.holds]:8}{finding.sentence}: {finding.observed}"
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Prints what `ca.canonical` can spell, for programs."""
     click.echo(json.dumps(json.loads(encode(value)), indent=2))
 
 
@@ -171,7 +204,7 @@ def _print_json(value: object) -> None:
 @policy.command("who-can")
 @DIR
 @click.argument("principal")
-@_JSON
+@JSON
 @reports_errors
 def who_can_(dir_: Path, principal: str, as_json: bool) -> None:
     """List everybody who can get to PRINCIPAL (account@host-group), by which role and rule, and what each way needs.
@@ -179,9 +212,9 @@ def who_can_(dir_: Path, principal: str, as_json: bool) -> None:
     Exit code 0, also when nobody can. Example: jit-ssh-ca policy who-can /etc/jit-ssh root@web-prod
     """
     names.require(names.PRINCIPAL, principal, "principal")
-    found = who_can(roles.load(read_policies(_root(dir_))), principal)
+    found = who_can(roles.load(read_policies(policy_root(dir_))), principal)
     if as_json:
-        _print_json({"principal": principal, "ways": found})
+        print_json({"principal": principal, "ways": found})
         return
     for reach in found:
         click.echo(f"{reach.person}  {reach.role}, {reach.rule}")

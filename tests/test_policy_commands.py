@@ -160,6 +160,35 @@ def test_an_example_that_comes_out_otherwise_is_told_with_the_reasons(ca: Path, 
     ]
 
 
+def test_a_program_gets_every_problem_warning_and_failed_example_as_json(ca: Path, tmp_path: Path) -> None:
+    policies = Path(shutil.copytree(ca / "policies", tmp_path / "policies"))
+    checked = json.loads(run("policy", "check", policies, "--json").out)
+    assert (checked["problems"], checked["roles"], checked["people"], checked["host_groups"]) == ([], 6, 2, 3)
+    assert "roles/db-root.toml: nobody can get it: nobody fits a rule, or too few people could approve" in checked["warnings"]
+    assert json.loads(run("policy", "test", policies, "--json").out) == {"examples": 19, "failed": []}
+    role = policies / "roles" / "web-logs.toml"
+    role.write_text(role.read_text().replace('["engineers"], duration = "4h"', '["vendors"], duration = "4h"'))
+    ran = run("policy", "test", policies, "--json")
+    [failed] = json.loads(ran.out)["failed"]
+    assert (ran.code, failed["role"], failed["example"], failed["expected"]) == (1, "web-logs", 1, "granted")
+    assert failed["decision"] == "denied"
+    assert failed["ways"][0]["findings"][0]["observed"] == "ana is in vendors"
+    role.write_text(role.read_text().replace('groups = ["engineers"]', 'groups = ["enginers"]'))
+    ran = run("policy", "check", policies, "--json")
+    assert (ran.code, ran.err) == (1, "")
+    assert json.loads(ran.out)["problems"][0].startswith("roles/web-logs.toml: allow[1].groups[1]: unknown group 'enginers'")
+
+
+def test_what_a_reason_looks_like_and_what_was_granted_before_can_be_said(ca: Path, tmp_path: Path) -> None:
+    restart = ["ana", "web-restart", "--on-call", "web=1"]
+    assert as_json(ca, *restart, "--any-reason")["decision"] == "granted"
+    policies = Path(shutil.copytree(ca / "policies", tmp_path / "policies"))
+    role = policies / "roles" / "web-restart.toml"
+    role.write_text(role.read_text().replace("[[allow]]", "auto_per_day = 2\n[[allow]]", 1))
+    said = [as_json(policies, *restart, "--any-reason", "--granted", str(times))["decision"] for times in (1, 2)]
+    assert said == ["granted", "denied"]
+
+
 def test_warnings_go_beside_the_answer_and_change_no_exit_code(ca: Path, tmp_path: Path) -> None:
     policies = Path(shutil.copytree(ca / "policies", tmp_path / "policies"))
     role = policies / "roles" / "web-admin.toml"
