@@ -76,7 +76,7 @@ def test_who_gains_is_told_with_a_moment_that_explain_shows(ca: Path, proposed: 
     write(proposed / "roles/web-admin.toml", 'people = ["bo"]\n', 'people = ["bo", "ana"]\n')
     ran = run("policy", "diff", before, proposed)
     assert (ran.code, ran.err) == (7, "")
-    assert like_the_manual(ran, proposed).rstrip() == in_the_manual("diff DIR")
+    assert like_the_manual(ran, proposed).rstrip() == in_the_manual("diff")
     shown = ran.out.splitlines()[-1].strip().removeprefix("jit-ssh-ca ").split()
     assert run(*shown).out.startswith("granted: ")
     old = [each.replace(str(proposed), str(before)) for each in shown]
