@@ -18,6 +18,7 @@ from ca.entry import (
     IssueEntry,
     LockEntry,
     Privilege,
+    ReadEntry,
     RefuseEntry,
     RequestEntry,
     ReviewEntry,
@@ -41,6 +42,7 @@ from ca.statement import (
     DenyStatement,
     DropStatement,
     LockStatement,
+    ReadStatement,
     RequestStatement,
     ReviewStatement,
     RevokeStatement,
@@ -150,7 +152,8 @@ def reasons(decision: Decision, facts: Facts, at: Moment) -> dict[str, Any]:
     return {"findings": decision.findings, "ways": decision.ways, "on_call": on_call}
 
 
-Act = ApproveEntry | DenyEntry | ReviewEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry | UnlockEntry | RefuseEntry
+_Answered = ApproveEntry | DenyEntry | ReviewEntry | WithdrawEntry
+Act = _Answered | DropEntry | RevokeEntry | LockEntry | UnlockEntry | ReadEntry | RefuseEntry
 _Record = TypeVar("_Record", bound=SaidEntry)
 
 
@@ -182,6 +185,8 @@ def act(said: Said, at: Moment) -> Act:
             return _give_back(said, own, at)
         case RevokeStatement() | LockStatement() | UnlockStatement() as ending:
             return _end(said, ending, at)
+        case ReadStatement() as read:
+            return record(ReadEntry, said, at, request=read.request)
         case other:
             raise NotFound(f"{type(other).__name__} does nothing to a request")
 

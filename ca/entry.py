@@ -266,6 +266,15 @@ class UnlockEntry(SaidEntry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadEntry(SaidEntry):
+    """Somebody looks at what others did: at the case of the entry `request`, or at many. The statement has the path."""
+
+    TAG: ClassVar = ("kind", "read")
+
+    request: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RenewEntry(DecidedEntry):
     """Another certificate within the grant of `request`, as policy decided it again; the next entry is its `issue`.
 
@@ -384,6 +393,7 @@ AnyEntry = (
     | RevokeEntry
     | LockEntry
     | UnlockEntry
+    | ReadEntry
     | SealEntry
     | KitEntry
     | BreakGlassEntry

@@ -23,6 +23,7 @@ from ca.entry import (
     KitEntry,
     LockEntry,
     PolicyEntry,
+    ReadEntry,
     RefuseEntry,
     RenewEntry,
     RequestEntry,
@@ -43,6 +44,7 @@ from ca.statement import (
     DenyStatement,
     DropStatement,
     LockStatement,
+    ReadStatement,
     RequestStatement,
     RevokeStatement,
     UnlockStatement,
@@ -63,6 +65,7 @@ _AnySaid = (
     | LockEntry
     | UnlockEntry
     | ReviewEntry
+    | ReadEntry
 )
 
 
@@ -225,6 +228,9 @@ def _check_same(found: _AnySaid, said: AnyStatement) -> None:
                 raise LogDamaged("its statement does not ask for its role")
             longest = LONGEST if said.duration is None else said.duration
             demand(found.privilege.duration <= longest, "it is for longer than was asked for")
+        case ReadEntry():
+            demand(isinstance(said, ReadStatement), "its statement says something else")
+            demand(getattr(said, "request", None) == found.request, "its statement is about another case")
         case RenewEntry():
             demand(isinstance(said, CertificateStatement), "its statement does not ask for a certificate of this grant")
         case RevokeEntry() | LockEntry() | UnlockEntry():

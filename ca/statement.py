@@ -19,6 +19,7 @@ LONGEST_REASON: Final = 500  # characters
 VERDICTS: Final = ("drill", "real", "misuse")  # of a use of the emergency key
 _LEAF: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LARGEST: Final = 8 * 1024
+_CASE: Final = re.compile(r"/v1/(?:requests|cases)/0*([0-9]{1,18})(?:\?|\Z)", re.ASCII)  # as a server reads the number
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 
 
@@ -205,6 +206,12 @@ class ReadStatement(Statement):
         super().__post_init__()
         if not self.path.startswith("/") or not self.path.isascii() or not self.path.isprintable():
             raise Malformed("the path to read is not a path")
+
+    @property
+    def request(self) -> int | None:
+        """The entry of the case that is read, if it is one."""
+        found = _CASE.match(self.path)
+        return int(found[1]) if found else None
 
 
 AnyStatement = (

@@ -24,6 +24,7 @@ COLUMNS: Final[dict[str, type]] = {
     "key_id": str,
     "valid_after": str,
     "valid_before": str,
+    "path": str,
 }
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -31,12 +32,14 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 def row(found: AnyEntry) -> dict[str, object]:
     """What `COLUMNS` say of an entry, None where it says nothing. Times are ISO 8601 in UTC, `duration` is seconds."""
     own = {name: getattr(found, name, None) for name in ("actor", "person", "role", "request", "message", "address", "serial")}
-    said = json.loads(found.statement) if isinstance(found, SaidEntry) else {}
+    words = json.loads(found.statement) if isinstance(found, SaidEntry) else {}
+    said = {name: words.get(name) for name in ("reason", "path")}
     privilege = getattr(found, "privilege", None)
     return (
         dict.fromkeys(COLUMNS)
         | own
-        | {"index": found.index, "time": _iso(found.time / 1000), "kind": found.TAG[1], "reason": said.get("reason")}
+        | said
+        | {"index": found.index, "time": _iso(found.time / 1000), "kind": found.TAG[1]}
         | ({"duration": privilege.duration, "principals": " ".join(privilege.principals)} if privilege else {})
         | (_certified(found) if isinstance(found, IssueEntry) else {})
     )

@@ -15,6 +15,7 @@ from ca.entry import (
     LockEntry,
     PolicyEntry,
     Privilege,
+    ReadEntry,
     RefuseEntry,
     RenewEntry,
     RequestEntry,
@@ -35,7 +36,7 @@ def row(each: AnyEntry) -> tuple[str, ...]:
     return (str(each.index), output.timestamp(each.time / 1000), each.actor, each.TAG[1], _what(each))
 
 
-def _what(each: AnyEntry) -> str:
+def _what(each: AnyEntry) -> str:  # noqa: PLR0911 - the words of each kind
     match each:
         case GenesisEntry():
             return f"the log {each.origin} begins"
@@ -50,6 +51,8 @@ def _what(each: AnyEntry) -> str:
             return f"{each.role}, request {each.request}{_because(each)}"
         case RevokeEntry() | LockEntry() | UnlockEntry():
             return f"{each.person}{_because(each)}"
+        case ReadEntry():
+            return _path(each)
         case IssueEntry():
             return f"{each.role} until {output.timestamp(each.certificate.valid_before)}, for request {each.request}"
         case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():
@@ -61,6 +64,10 @@ def _because(each: SaidEntry) -> str:
     return f": {reason}" if reason else ""
 
 
+def _path(each: ReadEntry) -> str:
+    return str(parse_object(each.statement.encode(), "the statement").get("path"))
+
+
 def show(found: AnyEntry) -> None:
     """Prints everything in an entry, its certificate read and its signature judged."""
     common = {"entry": str(found.index), "kind": found.TAG[1], "time": output.timestamp(found.time / 1000), "who": found.actor}
@@ -70,7 +77,7 @@ def show(found: AnyEntry) -> None:
             output.result(line)
 
 
-def _members(found: AnyEntry) -> dict[str, str]:  # noqa: PLR0911 - the members of each kind
+def _members(found: AnyEntry) -> dict[str, str]:  # noqa: C901, PLR0911 - the members of each kind
     match found:
         case GenesisEntry():
             return {"log": found.origin, "CA key": found.ca_key, "log key": found.log_key}
@@ -89,6 +96,9 @@ def _members(found: AnyEntry) -> dict[str, str]:  # noqa: PLR0911 - the members 
             return {"role": found.role, "request": f"entry {found.request}"} | _said(found)
         case RevokeEntry() | LockEntry() | UnlockEntry():
             return {"person": found.person} | _said(found)
+        case ReadEntry():
+            about = {} if found.request is None else {"request": f"entry {found.request}"}
+            return about | {"path": _path(found)} | _said(found)
         case IssueEntry():
             return {"role": found.role, "request": f"entry {found.request}"} | _certificate(found.certificate)
         case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, render_template, request
 
-from ca import canonical, krl, policy
+from ca import canonical, entry, krl, policy
 from ca.acts import Said
 from ca.asking import Asked
 from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
@@ -26,10 +26,10 @@ from ca.store.sqlite import Filter, SqliteStore
 from ca.tiles import Tile
 from server import emergency, identity, problems
 from server.cases import Cases
-from server.identity import Identified
 from server.pace import Pace
 from server.room import demand_room
-from server.search import Search
+from server.search import Search, words
+from server.sittings import EVERYWHERE, Place, Sittings
 
 MOST_ENTRIES: Final = 1000  # of the log in one answer
 _USUAL_ENTRIES: Final = 100
@@ -54,6 +54,7 @@ class Door:
         self._search = Search(store.path.with_name(store.path.name + ".search"), store)
         self._may_wait = BoundedSemaphore(waiting)
         self._pace = pace
+        self._sittings = Sittings()
         self._reserve = reserve
         self._krl = (-1, -1), b""  # the size and minute of the newest list, and the list: it is open to everybody
 
@@ -148,17 +149,22 @@ class Door:
     def requests(self) -> Response:
         """The requests that are mine, that wait for me, or all."""
         who, now = self._reader(self._ca.rules.policy), self._clock()
-        listed = self._cases.listed(request.args.get("view", "mine"), who.person, now)
+        view = request.args.get("view", "mine")
+        listed = self._cases.listed(view, who.person, now)
+        if view == "all" and (refused := self._looks(who, "requests")):
+            return refused
         return _answer({"requests": [self._cases.shown(each, now) for each in listed]})
 
     def request(self, index: int) -> Response:
         """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed. Or one emergency."""
         who = self._reader(self._ca.rules.policy)
         if (use := self._use(index, who.person)) is not None:
-            return use
+            return self._looks(who, f"case {index}") or use
         asked = self._cases.of(index, self._clock())
         if not self._cases.visible(asked, who.person, self._clock()):
             raise NotFound(f"entry {index} is not a request of yours, nor one for you to answer", "jit-ssh requests lists them")
+        if not self._cases.concerns(asked, who.person, self._clock()) and (refused := self._looks(who, f"case {index}")):
+            return refused
         self._wait(index, request.args.get("seen"), min(_number("wait") or 0, LONGEST_WAIT))
         return self._case(index)
 
@@ -200,7 +206,7 @@ class Door:
         who = self._reader(rules)
         now, on_call = datetime.fromtimestamp(self._clock(), UTC), self._ca.on_call(who.person)
         locked = cache(self._store.locked)
-        facts = Facts(who.person, request.remote_addr, who.touched, now, on_call, locked=locked)
+        facts = Facts(who.person, request.remote_addr, who.hardware_key, now, on_call, locked=locked)
         listed = [_role(rules, facts, role, decision) for role, decision in policy.outlook(rules, facts)]
         groups, auditor = rules.people[who.person].groups, rules.is_auditor(who.person)
         return _answer({"person": who.person, "groups": groups, "auditor": auditor, "roles": listed})
@@ -213,17 +219,38 @@ class Door:
             if wanted.actor not in (None, who.person):
                 raise Forbidden("only auditors read other people's entries", "guardrails.toml names the auditors' groups")
             wanted = replace(wanted, visible_to=who.person)
-        size, searched = self._grown(wanted.start), {}
-        if (text := request.args.get("text")) is not None:
+        text, most = request.args.get("text"), min(_number("limit") or _USUAL_ENTRIES, MOST_ENTRIES)
+        what = f"log {replace(wanted, start=None, before=None)} {text if text is None else words(text)}"
+        place, seconds = Place(wanted.start, wanted.before), min(_number("wait") or 0, LONGEST_WAIT)
+        others = rules.is_auditor(who.person) and wanted.actor != who.person
+        if others and (refused := self._looks(who, what, place)):
+            return refused
+        size, searched = self._grown(wanted.start, seconds), {}
+        if text is not None:
             among, reached = self._search.find(text)
             wanted, searched = replace(wanted, among=tuple(among)), {"searched": reached}
-        most = min(_number("limit") or _USUAL_ENTRIES, MOST_ENTRIES)
         found = [encoded.decode() for encoded in self._store.select(wanted, most + 1)]
-        return _answer({"size": size, "entries": found[:most], "more": len(found) > most} | searched)
+        last = entry.decode(found[most - 1].encode()).index if len(found) > most else None
+        if others:
+            self._sittings.goes_on(who.person, what, place.to(last), self._clock())
+        return _answer({"size": size, "entries": found[:most], "more": last is not None} | searched)
 
-    def _grown(self, start: int | None) -> int:
+    def _looks(self, who: Said, what: str, place: Place = EVERYWHERE) -> Response | None:
+        """Takes note of somebody who looks at what others did, before they see it; the problem if they may not.
+
+        What cannot be written is not read: raises what `Log.append` raises.
+        """
+        if self._sittings.has(who.person, what, place, self._clock()) and who.person not in self._store.locked():
+            return None
+        self._pace.count(who.person)
+        outcome = self._ca.act(who)
+        if isinstance(outcome, RefuseEntry):
+            return problems.refusal(outcome)
+        self._sittings.begin(who.person, what, place, self._clock())
+        return None
+
+    def _grown(self, start: int | None, seconds: int) -> int:
         """The log's size, after waiting, when the reader wants to, for more than `start` entries."""
-        seconds = min(_number("wait") or 0, LONGEST_WAIT)
         if start is not None and seconds and self._may_wait.acquire(blocking=False):
             try:
                 self._ca.log.wait(start, seconds)
@@ -281,12 +308,12 @@ class Door:
         """What a browser shows: which CA this is and how to begin."""
         return render_template("home.html", trust=self._ca.trust, url=request.url_root.rstrip("/"))
 
-    def _reader(self, rules: Policy) -> Identified:
+    def _reader(self, rules: Policy) -> Said:
         path = request.path
         if request.query_string:  # as bytes: `full_path` fails on what is not UTF-8, and no statement names such a path
             path += "?" + request.query_string.decode("latin-1")
         header, trust = request.headers.get("Authorization"), self._ca.trust
-        who = identity.reader(header, path, rules, trust.origin, int(self._clock()))
+        who = identity.reader(header, path, request.remote_addr, rules, trust.origin, int(self._clock()))
         g.person = who.person
         return who
 

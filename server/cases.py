@@ -51,6 +51,11 @@ class Cases:
         ends = asked.status in request.OPEN and self._policy.is_revoker(person)
         return person == asked.entry.actor or concerned or ends or self._policy.is_auditor(person)
 
+    def concerns(self, asked: Request, person: str, now: float) -> bool:
+        """Whether it is the person's own, or waits for an answer that could be theirs."""
+        waits = asked.status == "pending" and any(person in self._could(step, asked, now) for step in asked.entry.steps or ())
+        return waits or person == asked.entry.actor
+
     def listed(self, view: str, person: str, now: float) -> list[Request]:
         """The newest requests that are `mine`, `waiting` for me, or `all`. Raises `Forbidden`, `NotFound`."""
         match view:

@@ -31,8 +31,9 @@ _VIEWS: Final = {
         json_extract(entry, '$.hardware_key') AS hardware_key, json_extract(entry, '$.steps') IS NULL AS granted_at_once
         FROM entries WHERE kind = 'request'""",
     "issuances": """SELECT issue."index", issue.time, issue.actor AS person, issue.role, issue.request, asked.reason,
-        asked.address, issue.principals, issue.serial, issue."key", issue.key_id, issue.valid_after, issue.valid_before
-        FROM entries AS issue LEFT JOIN entries AS asked ON asked."index" = issue.request WHERE issue.kind = 'issue'""",
+        before.address, issue.principals, issue.serial, issue."key", issue.key_id, issue.valid_after, issue.valid_before
+        FROM entries AS issue LEFT JOIN entries AS asked ON asked."index" = issue.request
+        LEFT JOIN entries AS before ON before."index" = issue."index" - 1 WHERE issue.kind = 'issue'""",
     "approvals": """SELECT yes."index", yes.time, yes.actor AS approver, asked.actor AS person, yes.role, yes.request, yes.reason,
         yes.duration IS NOT NULL AS granted, yes.duration
         FROM entries AS yes LEFT JOIN entries AS asked ON asked."index" = yes.request WHERE yes.kind = 'approve'""",
@@ -40,6 +41,7 @@ _VIEWS: Final = {
         address FROM entries WHERE kind IN ('refuse', 'deny')""",
     "revocations": """SELECT "index", time, kind, actor, coalesce(person, actor) AS person, request, serial, reason
         FROM entries WHERE kind IN ('revoke', 'drop', 'lock', 'unlock')""",
+    "readings": """SELECT "index", time, actor AS reader, request, path, address FROM entries WHERE kind = 'read'""",
 }
 _PAGE: Final = 10_000  # rows in one transaction
 _SQLITE: Final = b"SQLite format 3\0"

@@ -5,6 +5,7 @@ here are not entries of the log: whoever has no valid key, or replays what anoth
 server's own log, with the request's id.
 """
 
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,15 +79,16 @@ def said(body: bytes, address: str | None, policy: Policy, origin: str, now: int
     return Said(who.person, who.key, who.statement, text, signature, address, who.touched)
 
 
-def reader(authorization: str | None, path: str, policy: Policy, origin: str, now: int) -> Identified:
-    """The person who signed the reading of `path` (with its query). Raises what `identify` raises."""
+def reader(authorization: str | None, path: str, address: str | None, policy: Policy, origin: str, now: int) -> Said:
+    """The person who signed the reading of `path` (with its query), and their words. Raises what `identify` raises."""
     if authorization is None or not authorization.startswith(_SCHEME):
         raise Unsigned("reading this needs a signed statement", "Send Authorization: JIT-SSH <statement>.<signature>")
     text, _, signature = authorization.removeprefix(_SCHEME).partition(".")
-    who = identify(_unpacked(text).decode(errors="replace"), SshSig.parse(_unpacked(signature)), policy, origin, now)
+    words, blob = _unpacked(text).decode(errors="replace"), _unpacked(signature)
+    who = identify(words, SshSig.parse(blob), policy, origin, now)
     if not isinstance(who.statement, ReadStatement) or who.statement.path != path:
         raise BadSignature("the statement was signed for reading something else", f"Sign a read statement for {path}")
-    return who
+    return Said(who.person, who.key, who.statement, words, b64encode(blob).decode(), address, who.touched)
 
 
 def _texts(body: bytes, *names: str) -> list[str]:

@@ -43,7 +43,7 @@ class Search:
 
         A word that ends in `*` stands for every word that begins so. Raises `Malformed` for a text without words.
         """
-        asked = _query(text)
+        asked = words(text)
         with self._turn:
             try:
                 return self._find(asked)
@@ -98,12 +98,15 @@ class Search:
         return size, len(page) == _PAGE
 
 
-def _query(text: str) -> str:
-    """Words of the person who searches in FTS5's own grammar, of which they cannot use more than the star."""
-    words = list(_quoted(text[:LONGEST]))
-    if not words:
+def words(text: str) -> str:
+    """Words of the person who searches in FTS5's own grammar, of which they cannot use more than the star.
+
+    Raises `Malformed` for a text without words.
+    """
+    found = list(_quoted(text[:LONGEST]))
+    if not found:
         raise Malformed("there is no word to search for", "Give words of the reason, or a person, role or account@host-group")
-    return " ".join(words)
+    return " ".join(found)
 
 
 def _quoted(text: str) -> Iterator[str]:

@@ -27,6 +27,7 @@ from ca.entry import (
     LockEntry,
     PolicyEntry,
     Privilege,
+    ReadEntry,
     RefuseEntry,
     RenewEntry,
     RequestEntry,
@@ -103,6 +104,7 @@ ENTRIES = st.one_of(
     st.builds(RevokeEntry, **SAID, person=TEXT, request=MAYBE_NUMBER, serial=MAYBE_NUMBER),
     *(st.builds(kind, **SAID, person=TEXT) for kind in (LockEntry, UnlockEntry)),
     st.builds(IssueEntry, **HEAD, **ABOUT, tbs=TEXT),
+    st.builds(ReadEntry, **SAID, request=MAYBE_NUMBER),
     st.builds(SealEntry, **HEAD, seal=st.just(SEALED)),
     st.builds(SealEntry, **HEAD, seal=st.just(SEALED), replaces=NUMBER, overlap=NUMBER),
     st.builds(KitEntry, **HEAD, seal=NUMBER, facts=st.just(KIT)),
@@ -127,7 +129,7 @@ def test_an_entry_of_any_kind_is_read_as_it_was_written(written: AnyEntry) -> No
 
 
 def test_every_kind_is_tried_and_named_once() -> None:
-    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 17
+    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 18
 
 
 @given(ENTRIES, st.data())
@@ -223,6 +225,7 @@ def test_a_log_of_real_entries_is_read_as_it_was_written(world: World) -> None:
     assert world.act("eve", "revoke", "/v1/revocations", person="ana", reason="left").status_code == 200
     for action in ("lock", "unlock"):
         assert world.act("eve", action, "/v1/locks", person="ana", reason="left").status_code == 200
+    assert world.read("eve", "/v1/log/entries").status_code == 200
     emergency = emergencies.sealed(world)
     used = emergencies.hand_in(world, emergency)
     assert world.answer("eve", "review", used, verdict="real", reason="INC-77").status_code == 200

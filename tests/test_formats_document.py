@@ -82,6 +82,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Entry `approve`": ((entry.ApproveEntry,), DecidedEntry),
     "Entries `deny`, `withdraw` and `drop`": ((entry.DenyEntry, entry.WithdrawEntry, entry.DropEntry), SaidEntry),
     "Entry `refuse`": ((entry.RefuseEntry,), DecidedEntry),
+    "Entry `read`": ((entry.ReadEntry,), SaidEntry),
     "Entry `renew`": ((entry.RenewEntry,), DecidedEntry),
     "Entry `issue`": ((entry.IssueEntry,), Entry),
     "Entry `revoke`": ((entry.RevokeEntry,), SaidEntry),
@@ -529,7 +530,7 @@ def test_a_statement_has_no_second_spelling(spelling: str) -> None:
 def test_the_authorization_has_no_second_spelling() -> None:
     header, policy = formats_example.authorization(), formats_example.policy()
     path = "/v1/log/entries?start=0&limit=500"
-    assert identity.reader(header, path, policy, ORIGIN, NOW).person == "ana"
+    assert identity.reader(header, path, None, policy, ORIGIN, NOW).person == "ana"
     text, _, signature = header.removeprefix("JIT-SSH ").partition(".")
     padding = ["=" * (-len(part) % 4) for part in (text, signature)]
     assert padding[0] or padding[1]
@@ -544,7 +545,7 @@ def test_the_authorization_has_no_second_spelling() -> None:
     ):
         assert other != header
         with pytest.raises((Malformed, Unsigned, BadSignature)):
-            identity.reader(other, path, policy, ORIGIN, NOW)
+            identity.reader(other, path, None, policy, ORIGIN, NOW)
 
 
 # ---------------------------------------------------------------- the example

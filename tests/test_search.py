@@ -106,9 +106,11 @@ def test_a_long_log_is_taken_in_a_page_at_a_time(asked: World, tmp_path: Path, m
     assert index.find("vacuum") == ([5], 6)
 
 
-def test_searching_writes_nothing_into_the_log(asked: World) -> None:
+def test_searching_writes_nothing_into_the_log_but_who_looks_at_what_others_did(asked: World) -> None:
     size = asked.store.size()
-    found(asked, "eve", "disk")
+    found(asked, "ana", "disk")
     assert asked.store.size() == size
+    found(asked, "eve", "disk")
+    assert asked.kinds()[size:] == ["read"]
     assert index_of(asked).exists()
     asked.check()
