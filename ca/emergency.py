@@ -30,6 +30,7 @@ class Emergency:
     reviews: dict[int, ReviewEntry] = field(default_factory=dict)  # by the entry of the use
     _by_digest: dict[str, BreakGlassEntry] = field(default_factory=dict)
     _behind: dict[str, BreakGlassEntry] = field(default_factory=dict)  # by the SHA-256 of the line before
+    _forked: set[str] = field(default_factory=set)  # SHA-256 of lines
     _sessions: dict[tuple[int, str], list[AnyLine]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -59,7 +60,11 @@ class Emergency:
 
     def holds(self, line: AnyLine) -> BreakGlassEntry | None:
         """The entry of this very line."""
-        return self._by_digest.get(line.digest)
+        return self.at(line.digest)
+
+    def at(self, digest: str) -> BreakGlassEntry | None:
+        """The entry whose line has this SHA-256 in hexadecimal."""
+        return self._by_digest.get(digest)
 
     def following(self, before: str) -> BreakGlassEntry | None:
         """The first entry whose line stands behind the one with this SHA-256."""
@@ -120,14 +125,16 @@ class Emergency:
         self._sessions[found.kit, line.session].append(line)
 
     def _check_line(self, line: AnyLine, kit: KitEntry) -> None:
-        before = self._by_digest.get(line.before)
+        before = self.at(line.before)
         begins = line.before == kit.facts.digest
         if not begins and not (before is None and self.hidden):
             if before is None or before.kit != kit.index:
                 raise Malformed("its line does not continue one of the same kit")
             if line.time < before.told.time:
                 raise Malformed("its line is older than the one before it")
-        if not self.hidden:
+        if line.before in self._forked or (not begins and self.following(line.before) is not None):
+            self._forked.add(line.digest)  # of two copies of a journal that went on apart: a session may stand in both
+        elif not self.hidden:
             journal.check_order(line, self._sessions[kit.index, line.session], kit.facts.digest)
         journal.check_signature(line, verifier(PublicKey.parse_line(kit.facts.key), journal.NAMESPACE))
 

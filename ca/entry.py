@@ -366,6 +366,13 @@ class BreakGlassEntry(Entry):
         """What the line says."""
         return decode_line(self.line.encode())
 
+    @property
+    def certified(self) -> Certified:
+        """The line of a use. Raises `Malformed` for another."""
+        if not isinstance(self.told, Certified):
+            raise Malformed(f"entry {self.index} is no use of the emergency key")
+        return self.told
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewEntry(SaidEntry):
