@@ -69,8 +69,7 @@ class RemoteWitness:
                 return self._exchange(body, deadline)  # it may have closed a connection on which nothing was said for long
         except (OSError, HTTPException) as error:
             self.close()
-            late = time.monotonic() >= deadline
-            raise NoCosignature("did not answer in time" if late else f"did not answer: {error}") from error
+            raise NoCosignature(_silence(error, deadline)) from error
 
     def _exchange(self, body: bytes, deadline: float) -> tuple[int, bytes]:
         connection = self._connection or self._connect(deadline)
@@ -107,3 +106,11 @@ class RemoteWitness:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _silence(error: Exception, deadline: float) -> str:
+    """Nothing that the other side may have said is repeated."""
+    if time.monotonic() >= deadline:
+        return "did not answer in time"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"did not answer: {reason}" if reason else "did not answer in HTTP"
