@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from ca.errors import Malformed
 from ca.keys import ALGORITHMS, PublicKey
-from ca.names import KEY_ID, LINE, PRINCIPAL, require
+from ca.names import BREAK_GLASS, KEY_ID, LINE, PRINCIPAL, require
 from ca.wire import Reader, decode_base64, string, u32, u64
 
 BACKDATE: Final = 60  # seconds before its issue from which a certificate is valid: hosts' clocks differ
@@ -69,6 +69,8 @@ class Certificate:
             raise Malformed(f"a certificate has 1 to {MOST_PRINCIPALS} principals, not {len(self.principals)}")
         for principal in self.principals:
             require(PRINCIPAL, principal, "principal")
+            if principal.startswith(f"{BREAK_GLASS}@"):
+                raise Malformed(f"principal {principal} is the emergency key's alone")
         if len(set(self.principals)) != len(self.principals):
             raise Malformed("a principal stands twice")
         if not 0 <= self.valid_after < self.valid_before <= self.valid_after + LONGEST:

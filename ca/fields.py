@@ -175,6 +175,8 @@ def moment(text: str) -> datetime:
 def _principal(text: str) -> str:
     account, _, host_group = text.partition("@")
     stand_in = "person" if account == "{person}" else account
+    if account == names.BREAK_GLASS:
+        raise Malformed(f"{text[:80]!a} is the emergency key's alone", "what it may do is in break-glass.toml")
     names.require(names.PRINCIPAL, f"{stand_in}@{host_group}", "principal")
     return text
 
@@ -182,6 +184,8 @@ def _principal(text: str) -> str:
 def _person(text: str) -> str:
     if text == "root":
         raise Malformed("nobody can be called root", "{person} in a principal would give them the root account")
+    if text == names.BREAK_GLASS:
+        raise Malformed(f"nobody can be called {text}", "{person} in a principal would be one of the emergency key's")
     return names.require(names.PERSON, text, "person")
 
 
@@ -261,5 +265,6 @@ RoleName = Annotated[str, checked_name(names.ROLE, "role", "web-admin")]
 HostPattern = Annotated[str, checked_name(names.HOST_PATTERN, "host pattern", "web-*.example.com")]
 KnownGroup = Annotated[str, _reference("group")]
 KnownPerson = Annotated[str, _reference("person")]
+KnownHostGroup = Annotated[str, _reference("host group")]
 KnownRole = Annotated[str, _reference("role")]
 KnownSchedule = Annotated[str, _reference("schedule")]

@@ -15,11 +15,10 @@ from typing import ClassVar, Final, get_args
 from ca import canonical
 from ca.errors import JitSshError, Malformed
 from ca.kit import LONGEST
-from ca.names import GROUP, LINE, PERSON, require
+from ca.names import BREAK_GLASS, GROUP, LINE, PERSON, require
 from ca.wire import decode_base64
 
 NAMESPACE: Final = "jit-ssh-break-glass"
-ACCOUNT: Final = "break-glass"  # of every principal that the emergency key may sign, and of no other
 FIRST_SERIAL: Final = 2**62  # below it are the serials of the log's own certificates
 HASH_IN_KEY_ID: Final = 16  # hexadecimal digits
 _LONGEST_LINE: Final = 16 * 1024
@@ -108,8 +107,8 @@ class Certified(Line):
         for principal in self.principals:
             account, _, group = principal.partition("@")
             require(GROUP, group, "host group")
-            if account != ACCOUNT:
-                raise Malformed(f"principal {principal[:80]!a} is not {ACCOUNT}@ and a host group")
+            if account != BREAK_GLASS:
+                raise Malformed(f"principal {principal[:80]!a} is not {BREAK_GLASS}@ and a host group")
         if not self.reason.strip():
             raise Malformed("the line has no reason")
         _check_text(self.reason)
@@ -122,7 +121,7 @@ class Certified(Line):
     @property
     def key_id(self) -> str:
         """The certificate's key id: it names this very line, so it cannot be made before it."""
-        return f"{ACCOUNT}/{self.person}/{self.digest[:HASH_IN_KEY_ID]}"
+        return f"{BREAK_GLASS}/{self.person}/{self.digest[:HASH_IN_KEY_ID]}"
 
 
 @dataclass(frozen=True, kw_only=True)

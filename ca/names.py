@@ -15,6 +15,7 @@ ACCOUNT: Final = PERSON                                                # what us
 GROUP: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,62}", re.ASCII)     # of people or of hosts
 ROLE: Final = GROUP
 PRINCIPAL: Final = re.compile(rf"({ACCOUNT.pattern})@({GROUP.pattern})", re.ASCII)
+BREAK_GLASS: Final = "break-glass"  # the account of the emergency key's principals: no other CA signs one, nobody is called so
 HOST_PATTERN: Final = re.compile(r"[A-Za-z0-9*?_][A-Za-z0-9*?._:-]{0,252}", re.ASCII)  # for ssh_config; one name, no `!`
 KEY_ID: Final = re.compile(r"[A-Za-z0-9._@/+-]{1,120}", re.ASCII)
 ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,126}(/[A-Za-z0-9._-]{1,63}){0,4}", re.ASCII)  # C2SP: no space, no plus

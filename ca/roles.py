@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
 
+from ca import break_glass
+from ca.break_glass import BreakGlass
 from ca.conditions import Conditions
 from ca.entry import Step
 from ca.errors import Misconfigured
@@ -210,6 +212,7 @@ class Policy:
     guardrails: Guardrails
     roles: Mapping[str, Role]
     schedules: Mapping[str, Schedule]
+    break_glass: BreakGlass | None  # what an emergency may bring, if anything
     _owners: Mapping[bytes, Person]
     _revoked: frozenset[str]
     _members: Mapping[str, tuple[str, ...]]
@@ -233,6 +236,13 @@ class Policy:
     def _is_in(self, person: str, groups: tuple[str, ...]) -> bool:
         known = self.people.get(person)
         return known is not None and not set(known.groups).isdisjoint(groups)
+
+    def emergency_people(self) -> tuple[str, ...]:
+        """Who may be named in an emergency, by name."""
+        if self.break_glass is None:
+            return ()
+        members = {name for group in self.break_glass.groups for name in self.members(group)}
+        return tuple(sorted(members.union(self.break_glass.people)))
 
     def members(self, group: str) -> tuple[str, ...]:
         """The people of a group, by name."""
@@ -260,7 +270,7 @@ class Policy:
 # -------------------------------------------------------------------- loading
 
 _REQUIRED: Final = ("people.toml", "hosts.toml", "guardrails.toml")
-_SINGLE: Final = (*_REQUIRED, "oncall.toml")
+_SINGLE: Final = (*_REQUIRED, "oncall.toml", break_glass.NAME)
 _Shape = TypeVar("_Shape", bound=Table)
 
 
@@ -274,6 +284,7 @@ def load(files: Mapping[str, bytes]) -> Policy:
     hosts = loading.value(HostsFile, "hosts.toml")
     guardrails = loading.value(Guardrails, "guardrails.toml")
     on_call = loading.value(OnCallFile, "oncall.toml")
+    emergency = loading.value(BreakGlass, break_glass.NAME)
     roles = {name: role for name in loading.role_names if (role := loading.value(Role, f"roles/{name}.toml")) is not None}
     if people is not None:
         loading.problems += _key_problems(people)
@@ -292,6 +303,7 @@ def load(files: Mapping[str, bytes]) -> Policy:
         guardrails,
         MappingProxyType(roles),
         MappingProxyType(on_call.schedules if on_call else {}),
+        emergency,
         MappingProxyType({key.blob: person for person in persons.values() for key in person.keys}),
         frozenset(people.revoked_keys),
         MappingProxyType(_members(persons)),

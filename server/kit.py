@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from ca.errors import Misconfigured
-from ca.kit import Facts
+from ca.kit import Facts, Seal
+from ca.roles import Policy
 
 _OF_CA: Final = (  # what is there runs with the standard library alone
     "__init__", "errors", "wire", "point", "canonical", "names", "kit", "journal", "signers/__init__", "signers/agent_socket",
@@ -21,10 +22,15 @@ _SHEBANG: Final = b"#!/usr/bin/env python3\n"
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # zip knows no earlier one
 
 
+def expect_free(out: Path) -> None:
+    """Raises `Misconfigured` when there is something at `out`, or nowhere to put it."""
+    if out.exists() or not out.absolute().parent.is_dir():
+        raise Misconfigured(f"{out} is there already, or its directory is not", "Nothing was changed: name a new file")
+
+
 def build(out: Path, facts: Facts) -> None:
     """Writes the kit to `out`, executable, whole or not at all. Raises `Misconfigured` when it is there or cannot be made."""
-    if out.exists():
-        raise Misconfigured(f"{out} is there already", "Nothing was changed: name a new file, and destroy the old kit")
+    expect_free(out)
     part = out.with_name(f".{out.name}.part")
     try:
         with part.open("wb") as file:
@@ -58,3 +64,17 @@ def _program() -> Path:
     package = Path(str(resources.files("server")))
     packaged = package / "break-glass"
     return packaged if packaged.is_dir() else package.parent / "scripts" / "break-glass"
+
+
+def facts_of(policy: Policy, seal: Seal, origin: str, now: int) -> Facts:
+    """What a kit made `now` (Unix seconds) knows. Raises `Misconfigured` without a sealed policy, or one that names nobody."""
+    rules, people = policy.break_glass, policy.emergency_people()
+    if rules is None:
+        raise Misconfigured("there is no policies/break-glass.toml", "It says who may be named and where; see ca/POLICY.md")
+    if not people:
+        raise Misconfigured("break-glass.toml names groups in which nobody is", "Put somebody into them in people.toml")
+    return Facts(
+        origin=origin, made=now, key=seal.key, quorum=seal.quorum, officers=tuple(share.officer for share in seal.shares),
+        shares_id=seal.shares_id, people=people, hosts=dict(rules.hosts), longest=rules.max_duration,
+        certificates=rules.certificates, ask=rules.ask,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca import roles
+from ca.break_glass import BreakGlass
 from ca.errors import Malformed, Misconfigured
 from ca.fields import MAX_DURATION, Table, duration_text, seconds
 from tests.policies import FOR_SRE, GUARDRAILS, HEAD, HOSTS, PEOPLE, files, key, policy, problems, problems_of
@@ -309,7 +310,7 @@ def tables(shape: type[Table]) -> set[type[Table]]:
     return found
 
 
-@pytest.mark.parametrize("shape", [roles.PeopleFile, roles.HostsFile, roles.Guardrails, roles.Role])
+@pytest.mark.parametrize("shape", [roles.PeopleFile, roles.HostsFile, roles.Guardrails, BreakGlass, roles.Role])
 def test_the_manual_names_every_key(shape: type[Table]) -> None:
     for table in tables(shape):
         for name, field in table.model_fields.items():

@@ -9,7 +9,7 @@ from typing import Final
 
 from breakglass.stop import Stop
 from breakglass.terminal import say
-from ca.journal import ACCOUNT
+from ca.names import BREAK_GLASS
 
 _PATIENCE: Final = 60  # seconds, with a question about an unknown host key
 
@@ -44,7 +44,7 @@ def own_sshd(private: Path, emergency: str, groups: tuple[str, ...]) -> Target:
     if sshd is None:
         raise Stop("there is no sshd on this machine to practise on", "Practise on a canary host: --at ACCOUNT@HOST")
     _keygen(private / "host_key")
-    principals = ",".join(f"{ACCOUNT}@{group}" for group in groups)
+    principals = ",".join(f"{BREAK_GLASS}@{group}" for group in groups)
     (private / "authorized_keys").write_text(f'cert-authority,principals="{principals}" {emergency}\n')
     config = private / "sshd_config"
     config.write_text(

@@ -9,9 +9,8 @@ from typing import Final
 
 from breakglass.stop import Stop
 from ca.errors import Malformed
-from ca.journal import ACCOUNT
 from ca.kit import Facts
-from ca.names import LINE
+from ca.names import BREAK_GLASS, LINE
 from ca.point import ed25519_point
 from ca.wire import Reader, decode_base64
 
@@ -46,7 +45,7 @@ class Wanted:
     @property
     def principals(self) -> tuple[str, ...]:
         """What the certificates say."""
-        return tuple(f"{ACCOUNT}@{group}" for group in self.groups)
+        return tuple(f"{BREAK_GLASS}@{group}" for group in self.groups)
 
 
 def check(options: argparse.Namespace, named: tuple[Named, ...], facts: Facts) -> Wanted:
