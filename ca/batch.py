@@ -33,6 +33,21 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
+class Grown:
+    """What one commit made of the tree: enough to prove each of the entries from `start` up to `size` under its `note`."""
+
+    start: int
+    size: int
+    note: str
+    nodes: dict[tuple[int, int], bytes]
+    entries: dict[int, bytes]
+
+    def read(self, level: int, position: int) -> bytes:
+        """The node's hash. What a path from a new leaf needs is new as well, or was on the tree's right edge before."""
+        return self.nodes[level, position]
+
+
+@dataclass(frozen=True)
 class Memory:
     """Where the log stands, as of one commit. `generation` is the store's of that time. What follows it is added to in place."""
 
@@ -70,6 +85,7 @@ class Batch:
         self.frontier = memory.frontier.copy()
         self.nodes: list[Node] = []
         self._entries: dict[int, AnyEntry] = {}
+        self._encoded: dict[int, bytes] = {}
 
     @property
     def grew(self) -> bool:
@@ -83,7 +99,7 @@ class Batch:
         self.log.add(encoded)
         for one, (index, source) in zip(new, encoded, strict=True):
             self.nodes += self.frontier.append(leaf_hash(source))
-            self._entries[index] = one
+            self._entries[index], self._encoded[index] = one, source
             self._remember(one)
 
     def _remember(self, one: AnyEntry) -> None:
@@ -149,6 +165,12 @@ class Batch:
         """The newest entry that locked or unlocked the person."""
         locks = self.memory.locks
         return locks[person] if person in locks else _keep(locks, person, self.log.lock(person))
+
+    def grown(self, note: str) -> Grown:
+        """What the commit under this note made."""
+        before = self.memory.frontier
+        nodes = {(level, position): hash_ for level, position, hash_ in [*before.peaks(), *self.nodes]}
+        return Grown(before.size, self.frontier.size, note, nodes, self._encoded)
 
     def committed(self, note: str, checkpoint: Checkpoint) -> Memory:
         """Where the log stands after the commit, which is under this note."""

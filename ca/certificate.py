@@ -7,7 +7,7 @@ otherwise cannot be built. The parser reads the fields, builds that value, and c
 import base64
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
 
@@ -21,6 +21,7 @@ LONGEST: Final = 24 * 3600 + BACKDATE  # seconds; just-in-time privilege that la
 MOST_PRINCIPALS: Final = 256  # sshd reads no more
 PERMITS: Final = ("X11-forwarding", "agent-forwarding", "port-forwarding", "pty", "user-rc")
 NONCE_BYTES: Final = 32
+LOG_PROOF: Final = "log-proof@jit-ssh"  # the extension; as text it sorts before every permit
 _USER: Final = 1
 _LARGEST: Final = 64 * 1024
 _KEY_STRINGS: Final = {  # how many strings (an mpint is one) follow the type of each key
@@ -60,6 +61,7 @@ class Certificate:
     permit: tuple[str, ...] = ()  # of PERMITS, in that order
     ca_key: PublicKey
     nonce: bytes
+    log_proof: str | None = None  # of the `issue` entry, which says all the rest: see `ca.proof`
 
     def __post_init__(self) -> None:
         if not 0 < self.serial < 2**63:
@@ -83,10 +85,16 @@ class Certificate:
             raise Malformed(f"the nonce has {len(self.nonce)} bytes, not {NONCE_BYTES}")
         _check_options(self.force_command, self.source_address)
 
+    @property
+    def bare(self) -> "Certificate":
+        """The certificate without its proof: what its entry in the log says."""
+        return self if self.log_proof is None else replace(self, log_proof=None)
+
     @cached_property
     def to_be_signed(self) -> bytes:
         """The bytes under the CA's signature."""
         options = [("force-command", self.force_command), ("source-address", self.source_address)]
+        proof = b"" if self.log_proof is None else string(LOG_PROOF) + string(string(self.log_proof))
         return (
             string(certificate_algorithm(self.key.algorithm))
             + string(self.nonce)
@@ -98,7 +106,7 @@ class Certificate:
             + u64(self.valid_after)
             + u64(self.valid_before)
             + string(b"".join(string(name) + string(string(value)) for name, value in options if value is not None))
-            + string(b"".join(string(f"permit-{name}") + string(b"") for name in self.permit))
+            + string(proof + b"".join(string(f"permit-{name}") + string(b"") for name in self.permit))
             + string(b"")
             + string(self.ca_key.blob)
         )
@@ -130,6 +138,7 @@ class Certificate:
             raise Malformed("the certificate uses the reserved field")
         if unknown := options.keys() - {"force-command", "source-address"}:
             raise Malformed(f"the certificate has an unknown critical option {min(unknown)[:60]!a}")
+        log_proof = _valued(extensions.pop(LOG_PROOF, None))
         if unknown := {name for name, value in extensions.items() if value or name.removeprefix("permit-") not in PERMITS}:
             raise Malformed(f"the certificate has an unknown extension {min(unknown)[:60]!a}")
         certificate = cls(
@@ -144,6 +153,7 @@ class Certificate:
             permit=tuple(name for name in PERMITS if f"permit-{name}" in extensions),
             ca_key=PublicKey.parse(reader.string()),
             nonce=nonce,
+            log_proof=log_proof,
         )
         if not reader.has_read(certificate.to_be_signed):
             raise Malformed("the certificate is not in its canonical form: an option is out of order or stands twice")

@@ -311,8 +311,11 @@ class IssueEntry(Entry):
 
     @property
     def certificate(self) -> Certificate:
-        """The certificate to be signed. Raises `Malformed`."""
-        return Certificate.parse_to_be_signed(decode_base64(self.tbs, "the certificate"))
+        """The certificate to be signed, but for the proof that this entry is in the log. Raises `Malformed`."""
+        certificate = Certificate.parse_to_be_signed(decode_base64(self.tbs, "the certificate"))
+        if certificate.log_proof is not None:
+            raise Malformed("the certificate of the entry carries a proof, which cannot be of the entry itself")
+        return certificate
 
 
 @dataclass(frozen=True, kw_only=True)

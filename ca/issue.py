@@ -7,7 +7,7 @@ gets the same certificate, made again from the bytes in the log.
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TypeVar
 
@@ -19,21 +19,23 @@ from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, 
 from ca.errors import BadSignature, LogDamaged, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
 from ca.log import Log, Reading, Tail
+from ca.proof import Proof, check_entry
 from ca.request import key_id
 from ca.roles import Policy
 from ca.signers.uri import Signer
 from ca.statement import FRESH, CertificateStatement, RequestStatement
 from ca.trust import Trust
-from ca.wire import decode_base64, string
+from ca.wire import string
 
 
 @dataclass(frozen=True)
 class Issued:
-    """A granted request, the entry of its certificate, and the certificate."""
+    """A granted request, the entry of its certificate, the certificate, and the proof in it."""
 
     request: RequestEntry
     issue: IssueEntry
     certificate: SignedCertificate
+    proof: Proof
 
 
 _S = TypeVar("_S", bound=Said)
@@ -113,8 +115,8 @@ class CertificateAuthority:
     def _outcome(self, entries: Sequence[AnyEntry]) -> Issued | RequestEntry | RefuseEntry:
         match entries:
             case [RequestEntry() as request, *_, IssueEntry() as issue]:
-                self.log.cosigned(issue.index + 1)  # before it is signed: what too few have seen leaves the CA for nobody
-                return Issued(request, issue, self._sign(issue))
+                proof = self.log.proof(issue.index)  # before it is signed: what too few have seen leaves the CA for nobody
+                return Issued(request, issue, self._sign(issue, proof), proof)
             case [RequestEntry() | RefuseEntry() as entry]:
                 return entry
             case _:
@@ -195,14 +197,19 @@ class CertificateAuthority:
             return "the key to certify belongs to another person"
         return None
 
-    def _sign(self, issue: IssueEntry) -> SignedCertificate:
-        """Signs what is in the log, and believes the signer as little as anybody: what leaves is parsed and verified first."""
-        tbs = decode_base64(issue.tbs, "the certificate")
+    def _sign(self, issue: IssueEntry, proof: Proof) -> SignedCertificate:
+        """Signs what is in the log, with the proof that it is there.
+
+        It believes the signer and itself as little as anybody: what leaves is parsed, verified and compared with the entry first.
+        """
+        certificate = replace(issue.certificate, log_proof=proof.encode())
+        tbs = certificate.to_be_signed
         try:
             signed = SignedCertificate.parse(tbs + string(self._signer.sign(tbs)))
             signed.verify(self._signer.public_key)
         except (Malformed, BadSignature) as error:
             raise SignerFailed(f"the CA key made a signature that does not verify: {error.message}") from error
+        check_entry(signed, proof)
         return signed
 
 

@@ -13,16 +13,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Condition, Lock
-from typing import Protocol
+from typing import Final, Protocol
 
 from ca import entry, merkle
-from ca.batch import RESTORE, Batch, Make, Memory, Tail
+from ca.batch import RESTORE, Batch, Grown, Make, Memory, Tail
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
 from ca.entry import AnyEntry
 from ca.errors import ClockWentBack, JitSshError, LogDamaged, Malformed, SignerFailed
 from ca.merkle import Frontier, Node
+from ca.proof import Proof, prove
 from ca.storage import Reading, Store, Writing
 from ca.wire import Reader
+
+_LATELY: Final = 8  # commits whose entries are proven without reading the store
 
 __all__ = ["Log", "Make", "Memory", "Node", "Reading", "Store", "Tail", "Writing"]
 
@@ -72,6 +75,7 @@ class Log:
         self._queue: deque[_Waiting] = deque()
         self._committing = False  # whether somebody is, who owns:
         self._memory: Memory | None = None
+        self._grown_lately: deque[Grown] = deque(maxlen=_LATELY)  # whoever was answered asks for proofs of it next
 
     def cosigned(self, size: int) -> str | None:
         """The note over at least `size` entries with the cosignatures that are required; None when none are.
@@ -84,6 +88,25 @@ class Log:
     def published(self) -> str | None:
         """The checkpoint's note that everybody is shown."""
         return self.store.checkpoint() if self.witnesses is None else self.witnesses.published()
+
+    def proof(self, index: int) -> Proof:
+        """That the entry is in the log: under the checkpoint of its own commit, or the newest one that enough witnesses cosigned.
+
+        Raises `NotWitnessed` while they have not, and `LogDamaged` for an entry that is not the one that was logged.
+        """
+        note = self.cosigned(index + 1)
+        grown = next((each for each in self._grown_lately if each.start <= index < each.size), None)
+        if note is None and grown is not None:
+            return prove(grown.entries[index], index, grown.size, grown.read, grown.note)
+        note = note or self.store.checkpoint_over(index)
+        checkpoint, source = self._opened(note), next(self.store.entries(index, index + 1), b"")
+        proof = prove(source, index, checkpoint.size, self.store.node, note or "")
+        proof.verify_inclusion(checkpoint)
+        return proof
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """The hashes that show that the log of `new` entries continues that of `old`; none where it cannot (RFC 9162 §2.1.4)."""
+        return merkle.consistency_proof(old, new, self.store.node) if 0 <= old <= new <= self.store.size() else []
 
     def wait(self, size: int, seconds: float) -> None:
         """Returns when the log has more than `size` entries by an append here, after so many seconds, or on `release`."""
@@ -144,6 +167,8 @@ class Log:
                     _make(waiting, added)
                 memory = self._signed(added) if added.grew else added.memory
             self._memory = memory
+            if added.grew and memory.note:
+                self._grown_lately.append(added.grown(memory.note))
         except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
             for waiting in batch:
                 waiting.error = error

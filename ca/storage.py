@@ -58,6 +58,9 @@ class Reading(Protocol):
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
 
+    def checkpoint_over(self, index: int) -> str | None:
+        """The note of the first checkpoint that has the entry `index` under it."""
+
     def checkpoints(self, start: int, end: int) -> Iterator[tuple[int, str]]:
         """Size and note of the checkpoints from the size `start` up to `end`, in order."""
 

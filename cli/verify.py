@@ -120,7 +120,7 @@ class _Mine:
             except Malformed:
                 continue  # no certificate that ssh could use
             if certificate.ca_key in trust.public_keys:
-                self._missing[certificate.serial] = certificate.to_be_signed
+                self._missing[certificate.serial] = certificate.bare.to_be_signed
         self.count = len(self._missing)
 
     def watched(self, visible: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -100,7 +100,12 @@ class Door:
             case RequestEntry() as pending:
                 return self._case(pending.index, HTTPStatus.ACCEPTED)
             case Issued() as issued:
-                return _answer(_issued(issued, rules) | self._grant(issued), HTTPStatus.CREATED)
+                return _answer(_issued(issued, rules) | self._grant(issued) | self._continues(issued), HTTPStatus.CREATED)
+
+    def _continues(self, issued: Issued) -> dict[str, Any]:
+        """That the log of the certificate's proof continues the one of so many entries that the client has `seen`."""
+        seen = _number("seen")
+        return {} if seen is None else {"consistency": [step.hex() for step in self._ca.log.consistency(seen, issued.proof.size)]}
 
     def _grant(self, issued: Issued) -> dict[str, Any]:
         request = issued.request

@@ -42,7 +42,7 @@ def test_a_granted_request_and_its_certificate_are_logged_together(world: World,
     assert isinstance(asked, RequestEntry)
     assert isinstance(issued, IssueEntry)
     assert (issued.request, issued.time, issued.actor, issued.role) == (2, asked.time, "ana", "web-admin")
-    assert issued.certificate == signed.certificate, "what was logged is what was signed"
+    assert issued.certificate == signed.certificate.bare, "what was logged is what was signed"
     with world.store.writing() as writing:
         assert writing._one("SELECT group_concat(size) FROM checkpoints") == "1,2,4", "one commit for both"
     assert world.check().certificates == 1

@@ -250,6 +250,10 @@ class _Session:
         sql = "SELECT size, note FROM checkpoints WHERE size >= ? AND size < ? ORDER BY size"
         return ((int(size), str(note)) for size, note in self._rows(sql, start, end))
 
+    def checkpoint_over(self, index: int) -> str | None:
+        found = self._one("SELECT note FROM checkpoints WHERE size > ? ORDER BY size LIMIT 1", index)
+        return None if found is None else str(found)
+
     def policy_file(self, digest: str) -> bytes | None:
         found = self._one("SELECT content FROM policy_files WHERE sha256 = ?", digest)
         return None if found is None else bytes(found)
@@ -361,6 +365,10 @@ class SqliteStore:
     def checkpoints(self, start: int, end: int) -> Iterator[tuple[int, str]]:
         """Size and note of the checkpoints from the size `start` up to `end`, in order."""
         return self._reader.checkpoints(start, end)
+
+    def checkpoint_over(self, index: int) -> str | None:
+        """The note of the first checkpoint that has the entry `index` under it."""
+        return self._reader.checkpoint_over(index)
 
     def policy_file(self, digest: str) -> bytes | None:
         """The policy file with this SHA-256 in hexadecimal."""
