@@ -61,7 +61,7 @@ class Company:
         self.opened = directory.open_ca(made, lambda _path: b"", lambda: self.now)
         self.store: SqliteStore = self.opened.store
         self.store._writer.db.execute("PRAGMA synchronous=OFF")
-        self.opened.ca._sign = lambda _issue: None  # type: ignore[assignment,method-assign,return-value]  # nobody uses them
+        self.opened.ca._sign = lambda _issue, _proof: None  # type: ignore[assignment,method-assign,return-value]  # nobody uses them
 
     def _write_policies(self, policies: Path) -> None:
         for path in policies.rglob("*.toml"):
