@@ -19,7 +19,7 @@ from ca.statement import LONGEST_REASON
 
 __all__ = [
     "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
-    "approvable", "deny_blocks", "duties", "eligible", "evaluate", "fills", "outlook", "principals",
+    "approvable", "could_approve", "deny_blocks", "duties", "eligible", "evaluate", "fills", "outlook", "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.
@@ -304,7 +304,11 @@ def _consider(
         sentence = SENTENCES["auto_per_day"].format(role.auto_per_day)
         few = facts.auto_granted < role.auto_per_day
         findings += (Finding("auto_per_day", sentence, f"it was granted {facts.auto_granted} times", few),)
-    return _Rule(block, Way(f"allow {at}", findings), missing, possible)
+    return _Rule(block, Way(_rule(at), findings), missing, possible)
+
+
+def _rule(at: int) -> str:
+    return f"allow {at}"
 
 
 def _approval_finding(steps: tuple[Step, ...], missing: int, possible: bool, approvals: tuple[Approved, ...]) -> Finding:
@@ -331,6 +335,22 @@ def approvable(policy: Policy, steps: tuple[Step, ...], facts: Facts) -> bool:
     """Whether enough other people exist, and can in time, for all approvals of these steps."""
     could = [eligible(policy, step, facts, in_time=True) for step in steps]
     return _filled(steps, could, None) == sum(step.count for step in steps)
+
+
+def could_approve(policy: Policy, denied: Denied, facts: Facts) -> tuple[Step, ...]:
+    """The steps of the nearest way by which others could approve it, once the rest is mended; none if there is no such way.
+
+    Only of a rule that people.toml opens to the person: who is in a group is not for everybody to find out.
+    """
+    person, role = policy.people.get(facts.person), policy.roles.get(denied.role)
+    if person is None or role is None:
+        return ()
+    blocks = {_rule(at): block for at, block in enumerate(role.allow, start=1)}
+    for block in (blocks[way.rule] for way in denied.ways if way.rule in blocks):
+        steps = tuple(approval.step for approval in block.approvals or ())
+        if steps and block.is_about(person.name, person.groups) and approvable(policy, steps, facts):
+            return steps
+    return ()
 
 
 def fills(policy: Policy, steps: tuple[Step, ...], facts: Facts, approvals: tuple[Approved, ...], person: str) -> bool:

@@ -112,6 +112,55 @@ def ways_lines(ways: Sequence[Way]) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Step:
+    """So many people of a group have to approve; `could` are those who still could."""
+
+    group: str
+    count: int
+    approved_by: tuple[str, ...]
+    could: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many approvals it waits for."""
+        return max(self.count - len(self.approved_by), 0)
+
+
+def read_steps(members: Members) -> tuple[Step, ...]:
+    """Who has approved and who could. Raises `Malformed`."""
+    return tuple(
+        Step(
+            each.text("group", names.GROUP),
+            each.integer("count"),
+            each.texts("approved_by", names.PERSON),
+            each.texts("could", names.PERSON),
+        )
+        for each in members.each("steps")
+    )
+
+
+def steps_lines(steps: Sequence[Step]) -> list[str]:
+    """Who could approve, group by group."""
+    lines = [f"    {step.count} of {step.group}: {_named(step)}" for step in steps]
+    return ["  who could approve", *lines] if lines else []
+
+
+def waits_for(steps: Sequence[Step]) -> str:
+    """Whose approval is missing, in words; empty when none is."""
+    return "; then ".join(_words(step) for step in steps if step.missing)
+
+
+def _words(step: Step) -> str:
+    count = "" if step.missing == 1 else f"{step.missing} of "
+    return f"{count}{step.group}: {_named(step)} could approve"
+
+
+def _named(step: Step) -> str:
+    shown, more = step.could[:5], len(step.could) - 5
+    return (", ".join(shown) + (f" and {more} more" if more > 0 else "")) or "nobody"
+
+
+@dataclass(frozen=True)
 class Role:
     """A role as it stands for this person at this moment. Durations are in seconds, `until` in Unix seconds."""
 

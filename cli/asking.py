@@ -89,6 +89,7 @@ def open_request(machine: Machine, role: str) -> Case | None:
 
 def _with_hint(machine: Machine, role: str, error: Denied) -> Denied:
     """The denial, with what can be had right now instead, or the request that waits already."""
+    instead: list[Role] = []
     try:
         if error.considered:
             instead = [each for each in known.instead_of(machine.read_roles().roles, role) if each.role != role][:3]
@@ -98,7 +99,8 @@ def _with_hint(machine: Machine, role: str, error: Denied) -> Denied:
             can = [f"Go on with it: jit-ssh login --request {waiting.request}"] if waiting else []
     except JitSshError:
         return error  # the denial is what matters
-    return Denied(error.message, "\n".join(can) or error.hint, error.considered, error.entry)
+    told = {**(error.told or {}), "instead": [each.role for each in instead]}
+    return Denied(error.message, "\n".join(can) or error.hint, error.considered, error.entry, told)
 
 
 def _reach(role: Role) -> str:

@@ -10,27 +10,12 @@ from ca.entry import Finding, RequestEntry, Way
 from ca.errors import JitSshError
 from ca.statement import RequestStatement
 from cli.accounts import Account
-from cli.answers import Members, read_accounts, read_finding, read_ways
+from cli.answers import Members, Step, read_accounts, read_finding, read_steps, read_ways, waits_for
 from cli.problems import WrongCase
 
 T = TypeVar("T")
 _STATUS: Final = re.compile(r"[a-z]{1,16}", re.ASCII)
 _LEAF: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Step:
-    """So many people of a group have to approve; `could` are those who still could."""
-
-    group: str
-    count: int
-    approved_by: tuple[str, ...]
-    could: tuple[str, ...]
-
-    @property
-    def missing(self) -> int:
-        """How many approvals it waits for."""
-        return max(self.count - len(self.approved_by), 0)
 
 
 @dataclass(frozen=True)
@@ -106,7 +91,7 @@ class Case:
             accounts=read_accounts(members),
             force_command=_maybe(members.text, "force_command", members),
             permit=members.texts("permit"),
-            steps=tuple(_step(each) for each in members.each("steps")),
+            steps=read_steps(members),
             approvals=tuple(_approval(each) for each in members.each("approvals")),
             ended_by=_maybe(members.text, "ended_by", members),
             end_reason=_maybe(members.text, "end_reason", members),
@@ -118,8 +103,7 @@ class Case:
     @property
     def waits_for(self) -> str:
         """Whose approval is missing, in words."""
-        waiting = [step for step in self.steps if step.missing]
-        return "; then ".join(_words(step) for step in waiting) or "a decision"
+        return waits_for(self.steps) or "a decision"
 
     def proven(self, number: int) -> Self:
         """Request `number` with the decision as its entry has it. A signature over `leaf` is then one over what this says.
@@ -167,11 +151,6 @@ def _maybe(read: Callable[[str], T], name: str, members: Members) -> T | None:
     return read(name) if name in members else None
 
 
-def _step(members: Members) -> Step:
-    people = (members.texts(name, names.PERSON) for name in ("approved_by", "could"))
-    return Step(members.text("group", names.GROUP), members.integer("count"), *people)
-
-
 def _approval(members: Members) -> Approval:
     return Approval(
         members.text("person", names.PERSON),
@@ -185,10 +164,3 @@ def _before(members: Members) -> Before:
     return Before(
         members.integer("request"), members.text("role", names.ROLE), members.integer("time"), members.text("status", _STATUS)
     )
-
-
-def _words(step: Step) -> str:
-    shown, more = step.could[:5], len(step.could) - 5
-    people = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-    count = "" if step.missing == 1 else f"{step.missing} of "
-    return f"{count}{step.group}: {people or 'nobody'} could approve"

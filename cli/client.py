@@ -20,7 +20,7 @@ from ca import canonical
 from ca.errors import JitSshError, Malformed, Misconfigured
 from ca.sshsig import SshSig
 from ca.statement import FRESH, ReadStatement, Statement
-from cli.answers import Members, read_ways, ways_lines
+from cli.answers import Members, read_steps, read_ways, steps_lines, ways_lines
 from cli.output import plain
 from cli.problems import AnswerLost, Denied, Unreachable
 
@@ -195,10 +195,11 @@ def _problem(address: Address, status: int, content: bytes, location: str | None
         problem = Members.parse(content)
         code, message = problem.text("code"), problem.text("detail")[:_LONGEST_TEXT]
         hint = problem.text("hint")[:_LONGEST_TEXT] if "hint" in problem else ""
-        considered = ways_lines(read_ways(problem)) if "ways" in problem else ()
+        considered = ways_lines(read_ways(problem)) if "ways" in problem else []
+        considered += steps_lines(read_steps(problem)) if "steps" in problem else []
         entry = problem.integer("entry") if "entry" in problem else None
     except Malformed:
         return Unreachable(f"{address.url} answered {status}, and not as a CA does", "Is this the address of the CA?")
     if code == Denied.code or entry is not None:
-        return Denied(message, hint, considered, entry)
+        return Denied(message, hint, considered, entry, canonical.parse_object(content, "the CA's answer"))
     return _KINDS.get(code, Unreachable)(message, hint)

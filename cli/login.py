@@ -18,6 +18,7 @@ from cli.completion import complete_held, complete_role
 from cli.directory import Directory
 from cli.held import Held
 from cli.machine import Machine
+from cli.problems import Denied
 from cli.taking import in_agent
 
 WAITING: Final = 4  # the exit code of a request that waits
@@ -49,13 +50,20 @@ def login(
         if number is not None
         else (obtain(machine, wish, wait=not no_wait) for wish in _wishes(machine, roles, duration, reason))
     )
-    told = []
-    for each in results:
-        told.append(each)
-        if not as_json:
-            tell(machine.directory, each)
-    if as_json:
-        output.result_json([each if isinstance(each, Case) else holding.shown(machine.directory, each) for each in told])
+    told: list[Held | Case] = []
+    refused: list[object] = []
+    try:
+        for each in results:
+            told.append(each)
+            if not as_json:
+                tell(machine.directory, each)
+    except Denied as error:
+        refused = [error.told] if error.told is not None else []
+        raise
+    finally:
+        if as_json and (told or refused):
+            shown = [each if isinstance(each, Case) else holding.shown(machine.directory, each) for each in told]
+            output.result_json([*shown, *refused])
     return WAITING if any(isinstance(each, Case) for each in told) else 0
 
 

@@ -1,6 +1,7 @@
 """What can go wrong between this machine and a CA, in addition to `ca.errors`. `cli.main` gives each its exit code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ca.errors import JitSshError
 
@@ -18,14 +19,25 @@ class AnswerLost(Unreachable):
 
 
 class Denied(JitSshError):
-    """The CA said no: `considered` are lines on how near each way was, `entry` is the refusal's index in the log."""
+    """The CA said no: `considered` are lines on how near each way was, `entry` is the refusal's index in the log.
+
+    `told` is what `--json` says of it: the CA's problem, and what can be had `instead`.
+    """
 
     code = "denied"
 
-    def __init__(self, message: str, hint: str = "", considered: Sequence[str] = (), entry: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        considered: Sequence[str] = (),
+        entry: int | None = None,
+        told: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message, hint)
         self.considered = considered
         self.entry = entry
+        self.told = told
 
 
 class Ended(JitSshError):

@@ -96,7 +96,7 @@ class Door:
         self._pace.count(asked.person)
         match how(asked):
             case RefuseEntry() as refusal:
-                return problems.refusal(refusal)
+                return problems.refusal(refusal, self._cases.could_approve(refusal, self._clock()))
             case RequestEntry() as pending:
                 return self._case(pending.index, HTTPStatus.ACCEPTED)
             case Issued() as issued:

@@ -1,16 +1,16 @@
 """Requests as people see them: folded from the log at the moment of asking, and shown to whom they concern."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ca import entry, policy, request
 from ca.acts import DAY, reason_of
-from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RequestEntry, RevokeEntry, SaidEntry, Step
+from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RefuseEntry, RequestEntry, RevokeEntry, SaidEntry, Step
 from ca.errors import Forbidden, NotFound
 from ca.issue import CertificateAuthority
 from ca.merkle import leaf_hash
-from ca.policy import Facts
+from ca.policy import Denied, Facts
 from ca.request import LONGEST_CASE, Request
 from ca.roles import Policy
 from ca.statement import ApproveStatement, parse
@@ -18,6 +18,7 @@ from ca.store.sqlite import Filter, SqliteStore
 
 MOST: Final = 100  # requests in one listing
 _RECENT: Final = 5
+_NAMED: Final = 20  # people named in a denial
 _ALL: Final = 2**62  # a revocation is never left out, however many entries somebody makes
 
 
@@ -94,6 +95,17 @@ class Cases:
     def _could(self, step: Step, asked: Request, now: float) -> frozenset[str]:
         return policy.eligible(self._policy, step, self._facts(asked, now))
 
+    def could_approve(self, refused: RefuseEntry, now: float) -> list[dict[str, Any]]:
+        """The steps of a way on which others could approve what policy denied, and who they are."""
+        rules, moment = self._ca.rules, datetime.fromtimestamp(now, UTC)
+        if refused.code != "denied" or refused.role is None or refused.policy != rules.index:
+            return []
+        facts = Facts(refused.actor, None, hardware_key=False, now=moment, locked=self._store.locked)
+        denied = Denied(refused.role, refused.findings, refused.ways)
+        steps = policy.could_approve(rules.policy, denied, facts)
+        people = [sorted(policy.eligible(rules.policy, step, facts, in_time=True)) for step in steps]
+        return [_step(step, [], could[:_NAMED]) for step, could in zip(steps, people, strict=True)]
+
     def _facts(self, asked: Request, now: float) -> Facts:
         """What decides who could approve."""
         begun, moment = datetime.fromtimestamp(asked.asked_at, UTC), datetime.fromtimestamp(now, UTC)
@@ -138,12 +150,7 @@ class Cases:
 
     def _step(self, step: Step, asked: Request, now: float) -> dict[str, Any]:
         could, said = self._could(step, asked, now), [yes.actor for yes in asked.approvals]
-        return {
-            "group": step.group,
-            "count": step.count,
-            "approved_by": [person for person in said if person in could],
-            "could": sorted(could - set(said)),
-        }
+        return _step(step, [person for person in said if person in could], sorted(could - set(said)))
 
     def _recent(self, made: RequestEntry, now: float) -> list[dict[str, Any]]:
         before = self._requests(Filter(actor=made.actor, kind="request", before=made.index), _RECENT, now)
@@ -188,6 +195,10 @@ def _whose(ending: entry.AnyEntry) -> str | None:
             return ending.person
         case _:
             return None
+
+
+def _step(step: Step, approved_by: Sequence[str], could: Sequence[str]) -> dict[str, Any]:
+    return {"group": step.group, "count": step.count, "approved_by": approved_by, "could": could}
 
 
 def _approval(yes: ApproveEntry) -> dict[str, Any]:

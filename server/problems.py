@@ -4,6 +4,7 @@ An error that nobody foresaw shows nothing but the request's id.
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -66,12 +67,12 @@ def problem(status: HTTPStatus, code: str, detail: str, hint: str = "", **more: 
 _REFUSED: Final = {"not-pending": HTTPStatus.CONFLICT, "not-granted": HTTPStatus.CONFLICT}  # all others: forbidden
 
 
-def refusal(entry: RefuseEntry) -> Response:
-    """A refused request with the decision's own reasons, and the entry that records it."""
+def refusal(entry: RefuseEntry, steps: Sequence[Mapping[str, Any]] = ()) -> Response:
+    """A refused request with the decision's own reasons, who could approve it, and the entry that records it."""
     hint = "jit-ssh roles shows what you can have"
     reasons = {"findings": canonical.plain(entry.findings), "ways": canonical.plain(entry.ways)}
     status = _REFUSED.get(entry.code, HTTPStatus.FORBIDDEN)
-    return problem(status, entry.code, entry.message, hint, role=entry.role, entry=entry.index, **reasons)
+    return problem(status, entry.code, entry.message, hint, role=entry.role, entry=entry.index, steps=steps, **reasons)
 
 
 def register(app: Flask) -> None:

@@ -17,7 +17,8 @@ from ca.errors import JitSshError, SignerFailed
 from ca.trust import Trust
 from server import problems, requestlog
 from server.app import create_app
-from tests.world import World
+from tests.policies import key
+from tests.world import FILES, World
 
 ALWAYS: Final = {
     "Cache-Control": "no-store",
@@ -186,6 +187,29 @@ def test_a_denied_request_is_told_why_condition_by_condition(world: World) -> No
     assert (told["status"], told["code"], told["role"], told["entry"]) == (403, "denied", "web-admin", 2)
     assert told["detail"]
     assert told["ways"][0]["findings"][0]["holds"] is False
+
+
+def test_a_denial_names_who_could_approve_what_is_otherwise_the_persons(world: World) -> None:
+    world.adopt(role_db_admin=FILES["roles/db-admin.toml"] + 'hours = { from = "09:00", to = "10:00", zone = "UTC" }\n')
+    told = world.ask("di", role="db-admin").json or {}
+    assert told["steps"] == [{"group": "leads", "count": 1, "approved_by": [], "could": ["cy"]}], "and not di, who asks"
+    assert (world.ask("ana", role="db-admin").json or {})["steps"][0]["could"] == ["cy", "di"]
+
+
+def test_a_denial_names_nobody_to_whom_the_rule_is_not_open_or_whom_nobody_could_approve(world: World) -> None:
+    assert (world.ask("eve", role="db-admin").json or {})["steps"] == [], "eve is no engineer: who leads is not hers to find out"
+    assert (world.ask("ana", reason="no number").json or {})["steps"] == [], "nobody approves what needs no approval"
+    world.act("eve", "lock", "/v1/locks", person="cy", reason="lost")
+    assert (world.ask("ana", role="db-admin", duration=7200).json or {})["steps"][0]["could"] == ["di"]
+    world.act("eve", "lock", "/v1/locks", person="di", reason="lost")
+    assert (world.ask("ana", role="db-admin", duration=7200).json or {})["steps"] == []
+
+
+def test_a_denial_names_twenty_at_most(world: World) -> None:
+    many = "".join(f'[people.p{n:02}]\ngroups = ["leads"]\nkeys = ["{key(n + 1).line}"]\n' for n in range(40))
+    world.adopt(people=world.files["people.toml"].decode() + many)
+    could = (world.ask("ana", role="db-admin", duration=7200).json or {})["steps"][0]["could"]
+    assert (len(could), could[:3]) == (20, ["cy", "di", "p00"])
 
 
 def test_an_error_that_nobody_foresaw_shows_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:

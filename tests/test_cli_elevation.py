@@ -403,6 +403,22 @@ def test_a_denial_says_what_can_be_had_instead(ana: Home) -> None:
     assert "hint: You can have db-logs right now (logs on db (db-*.example)): jit-ssh login db-logs" in done.stderr
 
 
+def test_a_denial_says_who_could_approve_what_is_mended_in_words_and_as_json(ana: Home) -> None:
+    done = ana.run("login", "admin", "--reason", "no number", "--json")
+    assert done.returncode == 3
+    assert "Start with the incident number" in done.stderr
+    assert "  who could approve\n    1 of leads: bo, eve\n" in done.stderr
+    [told] = json.loads(done.stdout)
+    assert (told["code"], told["role"], told["entry"] > 0) == ("denied", "admin", True)
+    assert told["steps"] == [{"group": "leads", "count": 1, "approved_by": [], "could": ["bo", "eve"]}]
+    assert [finding["condition"] for finding in told["ways"][0]["findings"]] == ["groups", "approvals"]
+    assert told["instead"] == []
+    done = ana.run("login", "db-logs", "db-safe", "--json")
+    got, told = json.loads(done.stdout)
+    assert (done.returncode, got["role"], told["code"]) == (3, "db-logs", "denied")
+    assert (told["steps"], told["instead"]) == ([], ["db-logs", "db-both"])
+
+
 # ------------------------------------------------------------- the security team
 
 
