@@ -3,18 +3,25 @@
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from ca.errors import Misconfigured
+from ca.log import Log
+from ca.readiness import Readiness
 from ca.sshd_lines import FINGERPRINT, Login, moment
-from server import watching
-from server.terminal import public_key, reports_errors
+from ca.store.sqlite import SqliteStore
+from server import aftermath, config, emergency, handing_in, watching
+from server.aftermath import Findings
+from server.directory import open_log
+from server.terminal import DIR, PASSPHRASE_FILE, asker, public_key, reports_errors
 from server.watching import Seen
 
-_FOUND = 3  # the exit code when there is something that somebody has to look at
+_FOUND: Final = 3  # the exit code when there is something that somebody has to look at
+_LOG_OF: Final = "sshd's log, journald's JSON, or what watch --json printed. May be repeated."
 
 
 @click.command()
@@ -64,6 +71,59 @@ def watch(
     except _Stopped:
         pass
     sys.exit(_FOUND if found else 0)
+
+
+@click.command("import")
+@DIR
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--logins", multiple=True, type=click.Path(path_type=Path), help=_LOG_OF)
+@click.option("--branched", is_flag=True, help="Take in a copy of a journal that went on apart from one that was handed in.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@PASSPHRASE_FILE
+@reports_errors
+def import_(
+    dir_: Path, journal: Path, logins: tuple[Path, ...], branched: bool, as_json: bool, passphrase_file: Path | None
+) -> None:
+    """Take the JOURNAL of a break-glass kit into the log of the CA in DIR, and compare it with the logins that hosts saw.
+
+    Every line and signature is checked first, and nothing of a journal with a wrong line is taken. Handed in again it adds only
+    what is new. Exit code 3: there is a login that no line speaks of, or a line of a log that could hide one.
+
+    Example: jit-ssh-ca break-glass import /etc/jit-ssh break-glass-3f1c.jsonl --logins web-1/auth.log
+    """
+    source, seen = handing_in.read_file(journal), handing_in.logins(logins)
+    log, store = _opened(dir_, passphrase_file)
+    handed = handing_in.hand_in(log, store, source, branched=branched)
+    found = Findings.of(handed, emergency.read(store), *seen)
+    click.echo(found.json if as_json else "\n".join(found.lines(dir_, compared=bool(logins))))
+    sys.exit(_FOUND if found.matched.strange or found.unreadable else 0)
+
+
+@click.command()
+@DIR
+@click.option("--drill-days", type=click.IntRange(1), default=90, show_default=True, help="How old the last drill may be.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@PASSPHRASE_FILE
+@reports_errors
+def status(dir_: Path, drill_days: int, as_json: bool, passphrase_file: Path | None) -> None:
+    """Say whether the emergency key of the CA in DIR could be used today. Exit code 3: somebody has something to do.
+
+    Safe beside a running server, and meant for monitoring.
+
+    Example: jit-ssh-ca break-glass status /etc/jit-ssh
+    """
+    _, store = _opened(dir_, passphrase_file)
+    now = int(time.time())
+    found = Readiness.of(emergency.read(store), now, drill_days * 24 * 3600)
+    click.echo(aftermath.status_json(found) if as_json else "\n".join(aftermath.status_lines(found, now)))
+    sys.exit(_FOUND if found.concerns else 0)
+
+
+def _opened(directory: Path, passphrase_file: Path | None) -> tuple[Log, SqliteStore]:
+    """The log, after comparing it with its checkpoint, and its store. Raises what `open_log` and `Log.check` raise."""
+    log = open_log(directory, asker(passphrase_file))
+    log.check()
+    return log, SqliteStore(directory / config.load(directory).database)
 
 
 class _Stopped(BaseException):

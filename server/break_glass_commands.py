@@ -20,7 +20,7 @@ from ca.roles import Policy
 from ca.store.sqlite import SqliteStore
 from ca.trust import Trust
 from server import config, emergency, handing_out, kit, sealing
-from server.aftermath_commands import watch
+from server.aftermath_commands import import_, status, watch
 from server.directory import open_log, read_policies
 from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
 
@@ -172,5 +172,5 @@ def _newest(known: Emergency) -> SealEntry:
     return known.seal
 
 
-for command in (watch,):
+for command in (import_, status, watch):
     break_glass.add_command(command)
