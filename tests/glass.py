@@ -22,7 +22,7 @@ from tests.sshd import current_account, make_key
 
 OFFICERS: Final = ("cy", "di", "eve")
 PROGRAMS: Final = ("ssh", "ssh-agent", "ssh-keygen", "sshd")
-_SPAWN: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+SPAWN: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
 def kit_facts(sealed: Sealed, **changes: Any) -> Facts:
@@ -36,13 +36,11 @@ def kit_facts(sealed: Sealed, **changes: Any) -> Facts:
 
 
 @dataclass(frozen=True)
-class Laptop:
+class Machine:
     """A machine with the kit and nothing of this project: an empty home, and PATH reduced to Python and OpenSSH."""
 
     home: Path
     kit: Path
-    facts: Facts
-    sealed: Sealed
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,20 +56,11 @@ class Laptop:
         """For ana on web-prod."""
         return ("--for", "ana", "--key", str(self.key), "--group", "web-prod", "--reason", "CA down, INC-77")
 
-    @property
-    def journal(self) -> Path:
-        return self.home / f"break-glass-{self.facts.digest[:8]}.jsonl"
-
-    def lines(self, path: Path | None = None) -> tuple[AnyLine, ...]:
-        """The journal, as the CA reads it."""
-        check = verifier(PublicKey.parse_line(self.facts.key), NAMESPACE)
-        return read((path or self.journal).read_bytes(), self.facts.digest, check)
-
     @contextmanager
     def opened(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
         """The kit on a terminal; `--for` and what goes with it is added where it is not given."""
         given = arguments if any(each.partition("=")[0] == "--for" for each in arguments) else (*self.usual, *arguments)
-        command = [sys.executable, "-c", _SPAWN, str(self.kit), *given]
+        command = [sys.executable, "-c", SPAWN, str(self.kit), *given]
         with running(command, self.environment | dict(environment or {})) as program:
             yield program
 
@@ -82,9 +71,25 @@ class Laptop:
                 yield str(path.relative_to(self.home)), path.read_bytes()
 
 
-def make_laptop(directory: Path, sealed: Sealed, **changes: Any) -> Laptop:
-    """A laptop with a kit of this seal, and the key of an engineer."""
-    directory.mkdir(exist_ok=True)
+@dataclass(frozen=True)
+class Laptop(Machine):
+    """One whose kit and shares a test knows."""
+
+    facts: Facts
+    sealed: Sealed
+
+    @property
+    def journal(self) -> Path:
+        return self.home / f"break-glass-{self.facts.digest[:8]}.jsonl"
+
+    def lines(self, path: Path | None = None) -> tuple[AnyLine, ...]:
+        """The journal, as the CA reads it."""
+        check = verifier(PublicKey.parse_line(self.facts.key), NAMESPACE)
+        return read((path or self.journal).read_bytes(), self.facts.digest, check)
+
+
+def outfit(directory: Path, kit: Path) -> Machine:
+    """A machine with this kit, and the key of an engineer."""
     home = directory / "home"
     (home / "bin").mkdir(parents=True)
     (home / "tmp").mkdir()
@@ -93,11 +98,17 @@ def make_laptop(directory: Path, sealed: Sealed, **changes: Any) -> Laptop:
         assert found
         (home / "bin" / name).symlink_to(found)
     (home / "bin" / "python3").symlink_to(os.path.realpath(sys.executable))
-    facts = kit_facts(sealed, **changes)
-    kit = directory / "break-glass"
-    build(kit, facts)
     make_key(home / "id_ed25519")
-    return Laptop(home, kit, facts, sealed)
+    return Machine(home, kit)
+
+
+def make_laptop(directory: Path, sealed: Sealed, **changes: Any) -> Laptop:
+    """A laptop with a kit of this seal."""
+    directory.mkdir(exist_ok=True)
+    facts = kit_facts(sealed, **changes)
+    build(directory / "break-glass", facts)
+    machine = outfit(directory, directory / "break-glass")
+    return Laptop(machine.home, machine.kit, facts, sealed)
 
 
 def types_yes(program: Running) -> None:
