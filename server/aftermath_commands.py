@@ -4,19 +4,22 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 import click
 
+from ca import roles
 from ca.errors import Misconfigured
 from ca.log import Log
 from ca.readiness import Readiness
 from ca.sshd_lines import FINGERPRINT, Login, moment
 from ca.store.sqlite import SqliteStore
-from server import aftermath, config, emergency, handing_in, watching
+from server import aftermath, config, emergency, handing_in, kit, watching
 from server.aftermath import Findings
-from server.directory import open_log
+from server.directory import open_log, read_policies
 from server.terminal import DIR, PASSPHRASE_FILE, asker, public_key, reports_errors
 from server.watching import Seen
 
@@ -115,8 +118,24 @@ def status(dir_: Path, drill_days: int, as_json: bool, passphrase_file: Path | N
     _, store = _opened(dir_, passphrase_file)
     now = int(time.time())
     found = Readiness.of(emergency.read(store), now, drill_days * 24 * 3600)
+    found = replace(found, concerns=(*found.concerns, *_outdated(dir_, found)))
     click.echo(aftermath.status_json(found) if as_json else "\n".join(aftermath.status_lines(found, now)))
     sys.exit(_FOUND if found.concerns else 0)
+
+
+def _outdated(directory: Path, found: Readiness) -> Iterator[str]:
+    """Whether the newest kit is not the one that would be made now."""
+    if found.kit is None or found.seal is None:
+        return
+    known = found.kit.facts
+    try:
+        policy = roles.load(read_policies(directory / config.load(directory).policies))
+        facts = kit.facts_of(policy, found.seal.seal, known.origin, known.made)
+    except Misconfigured as error:
+        yield f"no kit could be made now: {error.message}: jit-ssh-ca policy check"
+        return
+    if facts != known:
+        yield f"the kit in entry {found.kit.index} is not what break-glass.toml says now: jit-ssh-ca break-glass kit"
 
 
 def _opened(directory: Path, passphrase_file: Path | None) -> tuple[Log, SqliteStore]:

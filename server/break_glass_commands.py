@@ -1,16 +1,18 @@
 """`jit-ssh-ca break-glass`: what is prepared while all is well, and what is done afterwards. BREAK-GLASS.md is the manual."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import click
 
-from ca import roles
+from ca import fields, roles
 from ca.emergency import Emergency
 from ca.entry import OPERATOR, KitEntry, SealEntry
-from ca.errors import Misconfigured
+from ca.errors import Malformed, Misconfigured
 from ca.fields import suggestion
 from ca.issue import begun_by
 from ca.keys import PublicKey
@@ -24,20 +26,33 @@ from server.aftermath_commands import import_, status, watch
 from server.directory import open_log, read_policies
 from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
 
+_PATH: Final = click.Path(path_type=Path)
+_DAY: Final = 24 * 3600
+_LONGEST_OVERLAP: Final = 90 * _DAY  # seconds
+
 
 @click.group("break-glass")
 def break_glass() -> None:
     """Prepare for the day on which this CA is gone, and take account afterwards."""
 
 
+def _sealing(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of whoever seals a key."""
+    for option in (
+        PASSPHRASE_FILE,
+        click.option("--security-key", type=_PATH, metavar="PUB", help="Seal this security key instead of shares."),
+        click.option("--encrypted", type=_PATH, metavar="OUT", help="Write files that age opens with SSH keys."),
+        click.option("--sheets", type=_PATH, metavar="OUT", help="Write sheets to print into this new directory."),
+        click.option("--quorum", type=int, default=2, show_default=True, help="How many of them open the key together."),
+        click.option("--officers", help="Who keeps a share each: cy,di,eve,fay,gus. People of people.toml."),
+        DIR,
+    ):
+        command = option(command)
+    return command
+
+
 @break_glass.command()
-@DIR
-@click.option("--officers", help="Who keeps a share each: cy,di,eve,fay,gus. People of people.toml.")
-@click.option("--quorum", type=int, default=2, show_default=True, help="How many of them open the key together.")
-@click.option("--sheets", type=click.Path(path_type=Path), metavar="OUT", help="Write sheets to print into this new directory.")
-@click.option("--encrypted", type=click.Path(path_type=Path), metavar="OUT", help="Write files that age opens with SSH keys.")
-@click.option("--security-key", type=click.Path(path_type=Path), metavar="PUB", help="Seal this security key instead of shares.")
-@PASSPHRASE_FILE
+@_sealing
 @reports_errors
 def init(
     dir_: Path, officers: str | None, quorum: int, sheets: Path | None, encrypted: Path | None, security_key: Path | None,
@@ -50,16 +65,54 @@ def init(
 
     Example: jit-ssh-ca break-glass init /etc/jit-ssh --officers cy,di,eve,fay,gus --quorum 2
     """
-    if (officers is None) == (security_key is None):
-        raise click.UsageError("give either --officers or --security-key")
-    if sheets is not None and encrypted is not None:
-        raise click.UsageError("give --sheets or --encrypted, not both")
+    _check_options(officers, sheets, encrypted, security_key)
     opened = Preparing.open(dir_, passphrase_file)
     if opened.emergency.seal is not None:
         raise Misconfigured("there is a sealed emergency key already", "To replace it: jit-ssh-ca break-glass rotate")
     seal = new_seal(opened, officers, quorum, sheets, encrypted, security_key)
     record_seal(opened, seal, replaces=None, overlap=None)
     show_seal(opened, seal)
+
+
+@break_glass.command()
+@click.option("--overlap", default="14d", show_default=True, help="How long hosts may trust the old key too; 0 if it is stolen.")
+@_sealing
+@reports_errors
+def rotate(
+    dir_: Path, overlap: str, officers: str | None, quorum: int, sheets: Path | None, encrypted: Path | None,
+    security_key: Path | None, passphrase_file: Path | None,
+) -> None:  # fmt: skip
+    """Seal a new emergency key for the CA in DIR in the place of the one before.
+
+    After each emergency, because the key was in the memory of a laptop; when an officer leaves or a share is lost. For the
+    overlap hosts trust both keys, so that there is no day without one; install-host lets the old one end by itself.
+
+    Example: jit-ssh-ca break-glass rotate /etc/jit-ssh --officers cy,di,eve,fay,gus --overlap 7d
+    """
+    _check_options(officers, sheets, encrypted, security_key)
+    opened = Preparing.open(dir_, passphrase_file)
+    before = _newest(opened.emergency)
+    until = _end_of_overlap(overlap, int(time.time()))
+    seal = new_seal(opened, officers, quorum, sheets, encrypted, security_key)
+    record_seal(opened, seal, replaces=before.index, overlap=until)
+    show_seal(opened, seal, before.seal, until)
+
+
+def _check_options(officers: str | None, sheets: Path | None, encrypted: Path | None, security_key: Path | None) -> None:
+    if (officers is None) == (security_key is None):
+        raise click.UsageError("give either --officers or --security-key")
+    if sheets is not None and encrypted is not None:
+        raise click.UsageError("give --sheets or --encrypted, not both")
+
+
+def _end_of_overlap(text: str, now: int) -> int:
+    """Unix seconds of the first midnight (UTC) after the overlap, because hosts end a key at a day's beginning; `now` for 0."""
+    if text == "0":
+        return now
+    seconds = fields.seconds(text)
+    if seconds > _LONGEST_OVERLAP:
+        raise Malformed(f"an overlap of {text} is more than {_LONGEST_OVERLAP // _DAY} days", "Nothing was sealed")
+    return -(-(now + seconds) // _DAY) * _DAY
 
 
 @dataclass(frozen=True)
@@ -120,22 +173,34 @@ def record_seal(opened: Preparing, seal: Seal, *, replaces: int | None, overlap:
         raise Misconfigured(f"{key.fingerprint} is the CA's key or a person's", "Seal a key that is used for nothing else")
 
     def write(tail: Tail) -> list[SealEntry]:
+        newest = tail.newest("seal")
+        if (None if newest is None else newest.index) != replaces:
+            raise Misconfigured("another key was sealed meanwhile", "These shares open nothing that counts: destroy them")
         return [SealEntry(index=tail.index, time=tail.time, actor=OPERATOR, seal=seal, replaces=replaces, overlap=overlap)]
 
     return opened.log.append(write)[0].index
 
 
-def show_seal(opened: Preparing, seal: Seal) -> None:
-    """What was sealed, and what to do next."""
+def show_seal(opened: Preparing, seal: Seal, before: Seal | None = None, until: int | None = None) -> None:
+    """What was sealed, and what to do next; `before` is the seal that it replaces, which hosts trust `until` (Unix seconds)."""
     key = PublicKey.parse_line(seal.key)
     click.echo(f"Sealed the emergency key {key.fingerprint} ({key.algorithm})")
     if seal.shares:
         click.echo(f"  {seal.quorum} of {', '.join(share.officer for share in seal.shares)} open it")
     click.echo(f"  {seal.key} break-glass")
+    old = ""
+    if before is not None and until is not None:
+        day = datetime.fromtimestamp(until, UTC)
+        old_key = PublicKey.parse_line(before.key).fingerprint
+        click.echo(f"It replaces {old_key}, which hosts may trust until {day:%Y-%m-%d %H:%M} UTC")
+        click.echo(f"  {before.key} old-break-glass")
+        old = f" --emergency 'THE OLD LINE' --emergency-until {day:%Y%m%d}" if until > time.time() else ""
     click.echo("\nNext:")
-    click.echo("  install-host … --emergency 'THAT LINE' --emergency-account root --reload     # on every host")
+    click.echo(f"  install-host … --emergency 'THAT LINE'{old} --emergency-account root --reload     # on every host")
     click.echo(f"  jit-ssh-ca break-glass kit {opened.directory} break-glass                # a copy for each officer")
     click.echo("  ./break-glass --drill …                                                    # before you need it")
+    if before is not None:
+        click.echo("  destroy the old kits and shares; hand in their journals first")
 
 
 @break_glass.command("kit")
