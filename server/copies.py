@@ -8,14 +8,15 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
 from ca import merkle
 from ca.checkpoint import Checkpoint, open_checkpoint
-from ca.errors import JitSshError, Misconfigured, SignerFailed
+from ca.errors import JitSshError, LogDamaged, Misconfigured, SignerFailed
 from ca.issue import begun_by
 from ca.log import Log
 from ca.store.sqlite import SqliteCopy
@@ -34,9 +35,18 @@ def check_copy(path: Path) -> tuple[Trust, Report]:
 
     Raises `Misconfigured` for what is no such database, `LogDamaged` naming the first thing that is wrong.
     """
-    with closing(SqliteCopy(path)) as copy:
+    with closing(SqliteCopy(path)) as copy, _readable(path):
         trust = begun_by(copy)
         return trust, verify_all(Log(copy, trust.verifier, _signs_nothing, lambda: 0), trust)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises `LogDamaged` for what SQLite cannot read."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise LogDamaged(f"{path} cannot be read: {error}", "Take another copy") from error
 
 
 def backup(directory: Path, to: Path) -> Report:

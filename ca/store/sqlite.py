@@ -20,6 +20,7 @@ from sqlite_utils import Database, Migrations
 from ca.errors import LogDamaged, LogUnwritable, Misconfigured
 from ca.merkle import Node
 
+_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # the second for words of a damaged schema in SQLite's own message
 _PATIENCE: Final = 10.0  # seconds to wait for another process that writes
 _RESTORE: Final = "Restore the newest copy of the database"
 migrations = Migrations("jit-ssh")
@@ -152,23 +153,25 @@ class _Session:
         try:
             for row in self.db.execute(sql, arguments):  # noqa: UP028 - `yield from` closes cursors, also those of a closed database
                 yield row
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self._fail(error)
 
     def _all(self, sql: str, *arguments: object) -> list[Any]:
         """What few rows hold in their first column: in one go, which is what issuing asks for many times."""
         try:
             return [row[0] for row in self.db.conn.execute(sql, arguments).fetchall()]
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self._fail(error)
 
     def _one(self, sql: str, *arguments: object) -> Any:
         found = self._all(sql, *arguments)
         return found[0] if found else None
 
-    def _fail(self, error: sqlite3.Error) -> NoReturn:
-        self.failure = self.failure or error
-        if _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    def _fail(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
+        if isinstance(error, sqlite3.Error):
+            self.failure = self.failure or error
+        undecodable = isinstance(error, UnicodeDecodeError | sqlite3.OperationalError) and not _name(error)  # Python's own
+        if undecodable or _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise LogDamaged(f"the database cannot be read: {error}", _RESTORE) from error
         raise error
 
@@ -292,8 +295,11 @@ class SqliteStore:
         self._turn = threading.Lock()
         self._broken: str | None = None  # after an I/O error nothing that was not read back can be believed: stop
         self._writer = _Session(_connect(path, create=create))
-        with self._transaction() as session:
-            migrations.apply(session.db)
+        try:
+            with self._transaction() as session:
+                migrations.apply(session.db)
+        except UnicodeDecodeError as error:
+            raise LogDamaged(f"the database {path} cannot be read: {error}", _RESTORE) from error
 
     @property
     def _reader(self) -> _Session:
@@ -441,7 +447,7 @@ class SqliteCopy(_Session):
             connection = sqlite3.connect(f"{path.resolve(strict=True).as_uri()}?{how}", uri=True, isolation_level=None)
             super().__init__(Database(connection, execute_plugins=False))
             self.db.execute("SELECT count(*) FROM entries LIMIT 0")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_ERRORS) as error:
             raise Misconfigured(f"{path} cannot be read as a log's database: {error}", "Give a copy of jit-ssh.db") from error
 
     def remembered(self) -> str | None:
@@ -457,7 +463,7 @@ class SqliteCopy(_Session):
         self.db.close()
 
 
-def _name(error: sqlite3.Error) -> str:
+def _name(error: Exception) -> str:
     """SQLite's extended name of an error; Python's own have none."""
     return str(getattr(error, "sqlite_errorname", ""))
 
@@ -473,6 +479,6 @@ def _connect(path: Path, *, create: bool = False) -> Database:
         db = Database(connection, execute_plugins=False)
         for pragma in ("journal_mode=WAL", "synchronous=FULL"):
             db.execute(f"PRAGMA {pragma}")
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *_ERRORS) as error:
         raise Misconfigured(f"the database {path} cannot be opened: {error}") from error
     return db
