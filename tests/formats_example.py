@@ -31,6 +31,7 @@ from ca.store.sqlite import SqliteStore
 from ca.tiles import Tile
 from ca.wire import string
 from server.app import create_app
+from tests import journals
 
 ORIGIN: Final = "ca.example.com/jit-ssh"
 NOW: Final = 1_800_000_000  # 2027-01-15 08:00:00 UTC
@@ -67,7 +68,7 @@ class FixedKey:
         return SshSig(self.public_key, self.sign(signed_bytes(message)))
 
 
-CA_KEY, LOG_KEY, ANA, FRESH_KEY, BO = (FixedKey(number) for number in (1, 2, 3, 4, 6))
+CA_KEY, LOG_KEY, ANA, FRESH_KEY, BO, EMERGENCY = (FixedKey(number) for number in (1, 2, 3, 4, 6, 7))
 POLICY: Final = {
     "guardrails.toml": 'auditors = ["security"]\n',
     "hosts.toml": '[groups.web-prod]\nabout = "The web tier"\nhosts = ["web-*.example.com"]\n',
@@ -199,7 +200,8 @@ def _make(store: SqliteStore) -> dict[str, bytes]:
         "statement.json": STATEMENT,
         "statement.sig": ANA.sshsig(STATEMENT).armored.encode(),
         "possession.sig": FRESH_KEY.sshsig(STATEMENT).armored.encode(),
-        "signers": f"ana {ANA.public_key.line}\nfresh {FRESH_KEY.public_key.line}\nbo {BO.public_key.line}\n".encode(),
+        "signers": f"ana {ANA.public_key.line}\nfresh {FRESH_KEY.public_key.line}\nbo {BO.public_key.line}\n".encode()
+        + f"break-glass {EMERGENCY.public_key.line}\n".encode(),
         "body.json": body(STATEMENT, ANA, FRESH_KEY),
         "read.json": READ,
         "authorization": authorization().encode(),
@@ -213,7 +215,18 @@ def _make(store: SqliteStore) -> dict[str, bytes]:
         "another-cert.pub": f"{another}\n".encode(),
         "drop.json": DROP,
         "krl": door.get("/v1/krl").data,
+        **_break_glass(),
     }
+
+
+def _break_glass() -> dict[str, bytes]:
+    """The facts of a kit, and its journal after one use."""
+    kit = journals.facts(EMERGENCY)
+    pen = journals.Pen(EMERGENCY, kit)
+    pen.begin()
+    pen.use(FRESH_KEY)
+    pen.close(1)
+    return {"facts.json": kit.encode(), "journal.jsonl": pen.journal}
 
 
 def _posted(door: FlaskClient, path: str, statement: bytes, signer: FixedKey, fresh: FixedKey | None = None) -> dict[str, Any]:

@@ -598,6 +598,9 @@ def test_the_example_verifies(example: Mapping[str, bytes]) -> None:
         ("approval.json", b"1200", b"1201", "-s approval.sig < approval.json"),
         ("entry-4.json", b'"index":4', b'"index":5', "cat entry-4.json; } | openssl dgst -sha256 | sed"),
         ("krl", b"\0\0\0\x07", b"\0\0\0\x08", "ssh-keygen -Q -f krl another-cert.pub"),
+        ("facts.json", b'"quorum":2', b'"quorum":1', "openssl dgst -sha256 facts.json"),
+        ("journal.jsonl", b'"host":"laptop"', b'"host":"laptot"', "head -n 1 journal.jsonl"),
+        ("journal.jsonl", b"CA down", b"CA dawn", "-s use.sig < use"),
     ],
 )
 def test_the_commands_notice_a_changed_file(file: str, old: bytes, new: bytes, command: str, tmp_path: Path) -> None:
