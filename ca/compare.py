@@ -12,7 +12,7 @@ from itertools import chain, product
 from math import prod
 from typing import Final, Literal
 
-from ca.conditions import Condition, Conditions, Facts, Sample
+from ca.conditions import Condition, Conditions, Facts, Sample, whenever
 from ca.entry import Step
 from ca.errors import Misconfigured
 from ca.fields import duration_text
@@ -126,7 +126,8 @@ class _Side:
 
     def about(self, person: str, groups: _Groups) -> tuple[Conditions, ...]:
         """The blocks that are about this person."""
-        return tuple(block for block in self.blocks if block.is_about(person, tuple(groups))) if groups is not None else ()
+        facts = whenever(person)
+        return tuple(block for block in self.blocks if block.is_about(facts, tuple(groups))) if groups is not None else ()
 
 
 # ------------------------------------------------------------------------ one role
@@ -173,12 +174,12 @@ class _Comparison:
         if old.role is None or new.role is None:
             return False
         same = old.blocks == new.blocks and _limits(old.role) == _limits(new.role)
-        return same and all(set(old.policy.members(group)) == set(new.policy.members(group)) for group in old.approvers)
+        return same and all(old.policy.members(group) == new.policy.members(group) for group in old.approvers)
 
     def _alike(self, classes: list[tuple[_Alike, list[str]]]) -> Iterator[tuple[_Alike, list[list[str]]]]:
         """People whom these rules cannot tell apart, in several lists; whoever is named in a rule is alone."""
         blocks = (*self._old.blocks, *self._new.blocks)
-        named = {person for block in blocks if block.people is not None for person in block.people.root}
+        named = {person for block in blocks for person in block.named}
         asked = {group for block in blocks if block.groups is not None for group in block.groups.root}
         asked |= self._old.approvers | self._new.approvers
         merged: dict[_Alike, list[list[str]]] = {}

@@ -337,10 +337,18 @@ class Conditions(Table):
         """The sentence and value of each condition that depends on more than people.toml."""
         return tuple((sentence, each) for _, sentence, each in self.given if not each.lasting)
 
-    def is_about(self, person: str, groups: tuple[str, ...]) -> bool:
+    @cached_property
+    def _lasting(self) -> tuple[Condition, ...]:
+        return tuple(each for _, _, each in self.given if each.lasting)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The people whom it names."""
+        return () if self.people is None else self.people.root
+
+    def is_about(self, facts: Facts, groups: tuple[str, ...]) -> bool:
         """Whether all that people.toml decides holds of the person, so that the rest is up to the moment."""
-        facts = whenever(person)
-        return all(each.observe(facts, groups)[0] for _, _, each in self.given if each.lasting)
+        return all(each.observe(facts, groups)[0] for each in self._lasting)
 
     def findings(self, facts: Facts, groups: tuple[str, ...]) -> tuple[Finding, ...]:
         """Every condition of the block, as found."""

@@ -7,6 +7,7 @@ door; nobody outside this module can make a `Granted`. Every answer carries its 
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from datetime import UTC, timedelta
+from itertools import islice
 from typing import Final
 
 from ca import names
@@ -297,7 +298,7 @@ def _consider(
     findings, missing, possible = block.findings(facts, person.groups), 0, True
     if block.approvals is not None:
         steps = tuple(approval.step for approval in block.approvals)
-        missing = sum(step.count for step in steps) - _filled(steps, [eligible(policy, step, facts) for step in steps], approvals)
+        missing = sum(step.count for step in steps) - _filled(steps, _said(policy, steps, facts, approvals))
         possible = approvable(policy, steps, facts)
         findings += (_approval_finding(steps, missing, possible, approvals),)
     elif role.auto_per_day is not None:
@@ -324,17 +325,25 @@ def eligible(policy: Policy, step: Step, facts: Facts, *, in_time: bool = False)
 
     `in_time`, also those to whom it has yet to escalate.
     """
-    people = set(policy.members(step.group))
+    people = [policy.members(group) for group in _groups(step, facts, in_time=in_time)]
+    return frozenset().union(*people) - (facts.locked() | {facts.person})
+
+
+def _groups(step: Step, facts: Facts, *, in_time: bool = False) -> tuple[str, ...]:
+    """Whose people approve it: its group and, when nobody has for long enough, the other."""
     waited = (facts.now - (facts.asked_at or facts.now)).total_seconds()
     if step.escalate_to is not None and (in_time or waited >= (step.escalate_after or 0)):
-        people |= set(policy.members(step.escalate_to))
-    return frozenset(people - {facts.person} - facts.locked())
+        return step.group, step.escalate_to
+    return (step.group,)
 
 
 def approvable(policy: Policy, steps: tuple[Step, ...], facts: Facts) -> bool:
     """Whether enough other people exist, and can in time, for all approvals of these steps."""
-    could = [eligible(policy, step, facts, in_time=True) for step in steps]
-    return _filled(steps, could, None) == sum(step.count for step in steps)
+    total = sum(step.count for step in steps)
+    # Whoever asks and whoever is locked out, so many in every group are enough; counting a large one each time would take long.
+    if all(len(policy.members(step.group)) > total + len(facts.locked()) for step in steps):
+        return True
+    return _filled(steps, [eligible(policy, step, facts, in_time=True) for step in steps]) == total
 
 
 def could_approve(policy: Policy, denied: Denied, facts: Facts) -> tuple[Step, ...]:
@@ -348,31 +357,35 @@ def could_approve(policy: Policy, denied: Denied, facts: Facts) -> tuple[Step, .
     blocks = {_rule(at): block for at, block in enumerate(role.allow, start=1)}
     for block in (blocks[way.rule] for way in denied.ways if way.rule in blocks):
         steps = tuple(approval.step for approval in block.approvals or ())
-        if steps and block.is_about(person.name, person.groups) and approvable(policy, steps, facts):
+        if steps and block.is_about(facts, person.groups) and approvable(policy, steps, facts):
             return steps
     return ()
 
 
 def fills(policy: Policy, steps: tuple[Step, ...], facts: Facts, approvals: tuple[Approved, ...], person: str) -> bool:
     """Whether this person's yes is one of those that are still missing."""
-    could = [eligible(policy, step, facts) for step in steps]
-    return _filled(steps, could, (*approvals, Approved(person))) > _filled(steps, could, approvals)
+    before, after = (_said(policy, steps, facts, yes) for yes in (approvals, (*approvals, Approved(person))))
+    return _filled(steps, after) > _filled(steps, before)
 
 
-def _filled(steps: tuple[Step, ...], could: list[frozenset[str]], approvals: tuple[Approved, ...] | None) -> int:
-    """How many approvals of the steps are there, each by another person; without `approvals`, how many there could be.
+def _said(policy: Policy, steps: tuple[Step, ...], facts: Facts, approvals: tuple[Approved, ...]) -> list[frozenset[str]]:
+    """For each step, those who approved and are eligible."""
+    people = {yes.person for yes in approvals} - {facts.person} - (facts.locked() if approvals else frozenset())
+    of_step = (frozenset[str]().union(*(people & policy.members(group) for group in _groups(step, facts))) for step in steps)
+    return list(of_step)
+
+
+def _filled(steps: tuple[Step, ...], candidates: list[frozenset[str]]) -> int:
+    """How many approvals there are when each of the candidates of a step gives one, and nobody two.
 
     A maximum matching of people to places, by augmenting paths.
     """
-    places = [who for step, who in zip(steps, could, strict=True) for _ in range(step.count)]
-    if approvals is not None:
-        said = {yes.person for yes in approvals}
-        places = [who & said for who in places]
+    places = [people for step, people in zip(steps, candidates, strict=True) for _ in range(step.count)]
     taken: dict[str, int] = {}
 
     def place(at: int, tried: set[str]) -> bool:
-        # More candidates than there are places are never needed.
-        for person in sorted(places[at])[: len(places)]:
+        # More candidates than there are places are never needed, and whichever they are, as many places are filled.
+        for person in islice(places[at], len(places)):
             if person not in tried:
                 tried.add(person)
                 if person not in taken or place(taken[person], tried):

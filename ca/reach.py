@@ -7,7 +7,7 @@ way needs. So each way told of here opens at some moment, unless its own conditi
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ca.conditions import Conditions, whenever
+from ca.conditions import Conditions, Facts, whenever
 from ca.policy import SENTENCES, approvable, deny_blocks
 from ca.roles import Allow, Person, Policy, Role
 
@@ -40,27 +40,39 @@ def ways(policy: Policy, role: Role, people: Iterable[Person]) -> Iterator[Reach
     """The ways that these people have to a role."""
     denials = [(block, _sentences(block)) for _, block in deny_blocks(policy, role)]
     rules = [(f"allow {at}", block, _sentences(block) + _of_the_request(role, block)) for at, block in enumerate(role.allow, 1)]
-    for person in people:
-        matching = [sentences for denial, sentences in denials if denial.is_about(person.name, person.groups)]
+    blocks: list[Conditions] = [*(block for block, _ in denials), *role.allow]
+    named = {name for block in blocks for name in block.named}
+    alike: dict[tuple[str, ...], tuple[Reach, ...]] = {}  # the ways of people of these groups whom no rule names
+
+    def ways_of(person: Person) -> Iterator[Reach]:
+        facts = whenever(person.name)
+        matching = [sentences for denial, sentences in denials if denial.is_about(facts, person.groups)]
         if () in matching:  # it holds of this person at every moment
-            continue
+            return
         unless = tuple(" and ".join(sentences) for sentences in matching)
         for rule, block, needs in rules:
-            if block.is_about(person.name, person.groups) and _can_be_granted(policy, role, block, person.name):
+            if block.is_about(facts, person.groups) and _can_be_granted(policy, role, block, facts):
                 yield Reach(person.name, role.name, rule, needs, unless)
+
+    for person in people:
+        if person.name in named:
+            yield from ways_of(person)
+            continue
+        if person.groups not in alike:
+            alike[person.groups] = tuple(ways_of(person))
+        for way in alike[person.groups]:
+            yield Reach(person.name, way.role, way.rule, way.needs, way.unless)
 
 
 def _sentences(block: Conditions) -> tuple[str, ...]:
     return tuple(sentence for sentence, _ in block.of_the_moment)
 
 
-def _can_be_granted(policy: Policy, role: Role, block: Allow, person: str) -> bool:
+def _can_be_granted(policy: Policy, role: Role, block: Allow, facts: Facts) -> bool:
     if block.approvals is None:
         return role.auto_per_day != 0
     steps = tuple(approval.step for approval in block.approvals)
-    total = sum(step.count for step in steps)
-    # More people than places in every group are enough whoever asks; counting them each time would take long in a large one.
-    return all(len(policy.members(step.group)) > total for step in steps) or approvable(policy, steps, whenever(person))
+    return approvable(policy, steps, facts)
 
 
 def _of_the_request(role: Role, block: Allow) -> tuple[str, ...]:

@@ -215,7 +215,7 @@ class Policy:
     break_glass: BreakGlass | None  # what an emergency may bring, if anything
     _owners: Mapping[bytes, Person]
     _revoked: frozenset[str]
-    _members: Mapping[str, tuple[str, ...]]
+    _members: Mapping[str, frozenset[str]]
 
     def owner_of(self, key: PublicKey) -> Person | None:
         """The one person whose key this is."""
@@ -244,9 +244,9 @@ class Policy:
         members = {name for group in self.break_glass.groups for name in self.members(group)}
         return tuple(sorted(members.union(self.break_glass.people)))
 
-    def members(self, group: str) -> tuple[str, ...]:
-        """The people of a group, by name."""
-        return self._members.get(group, ())
+    def members(self, group: str) -> frozenset[str]:
+        """The people of a group."""
+        return self._members.get(group, frozenset())
 
     def of(self, persons: Iterable[Person]) -> "Policy":
         """The same rules for these people and nobody else."""
@@ -310,12 +310,12 @@ def load(files: Mapping[str, bytes]) -> Policy:
     )
 
 
-def _members(persons: Mapping[str, Person]) -> dict[str, tuple[str, ...]]:
+def _members(persons: Mapping[str, Person]) -> dict[str, frozenset[str]]:
     found: dict[str, list[str]] = {}
     for person in persons.values():
         for group in person.groups:
             found.setdefault(group, []).append(person.name)
-    return {group: tuple(sorted(names)) for group, names in found.items()}
+    return {group: frozenset(names) for group, names in found.items()}
 
 
 class _Loading:
