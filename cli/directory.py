@@ -11,7 +11,7 @@ from typing import Final
 from ca.errors import Malformed
 from ca.names import ROLE, require
 
-_OURS: Final = ("profile", "roles", "signer", "config", "ssh-hook", "checkpoint")
+_OURS: Final = ("profile", "roles", "signer", "config", "ssh-hook", "checkpoint", "witnesses")
 _SUFFIXES: Final = (".pub", ".json", ".lock", "-cert")
 
 
@@ -60,6 +60,11 @@ class Directory:
     def checkpoint(self) -> Path:
         """The newest checkpoint that was verified here."""
         return self.path / "checkpoint"
+
+    @property
+    def witnesses(self) -> Path:
+        """The witnesses that this person knows, if they wrote them down."""
+        return self.path / "witnesses"
 
     def of_role(self, role: str, suffix: str) -> Path:
         """The file of a role. Raises `Malformed` for a name that cannot be one.

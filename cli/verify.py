@@ -11,6 +11,7 @@ import click
 from ca import entry
 from ca.certificate import SignedCertificate
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from ca.cosignature import Quorum, Witnessed
 from ca.entry import IssueEntry
 from ca.errors import BadSignature, JitSshError, LogDamaged, Malformed, Misconfigured, NotFound
 from ca.merkle import HASH_LENGTH
@@ -18,7 +19,7 @@ from ca.tiles import FULL_WIDTH, Tile
 from ca.trust import Trust
 from ca.verify import Report, Spread, Stored, in_turn
 from ca.verify import verify as verify_log
-from cli import audit, entries, files, output
+from cli import audit, entries, files, output, watchers
 from cli.client import Address, Client, exchange
 from cli.directory import Directory
 from cli.held import blob, of_this_machine
@@ -39,11 +40,12 @@ def verify(full: bool, as_json: bool) -> None:
     """
     machine = Machine.here()
     directory, address, trust = machine.directory, Address.parse(machine.profile.url), machine.profile.trust
-    mine = _Mine(directory, trust)
+    mine, quorum = _Mine(directory, trust), watchers.quorum(directory)
     remembered = _remembered(directory, trust.verifier)
     note = exchange(address, "GET", "/log/checkpoint")
     try:
-        checkpoint = open_checkpoint(note, trust.verifier)
+        witnessed = quorum.open(note, trust.verifier)
+        checkpoint = witnessed.checkpoint
         visible = mine.watched(entries.visible(machine.client, checkpoint.size))
         leaves, auditor = _leaves(address, checkpoint.size), machine.client if full else None
         report = _verified(auditor, trust, checkpoint, leaves, visible, remembered)
@@ -53,9 +55,10 @@ def verify(full: bool, as_json: bool) -> None:
     _remember(directory, trust.verifier, checkpoint, note)
     if as_json:
         size_and_root = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
-        output.result_json(asdict(report) | {"checkpoint": size_and_root, "held": mine.count})
+        by = [{"name": each.witness.name, "time": each.time} for each in witnessed.cosignatures]
+        output.result_json(asdict(report) | {"checkpoint": size_and_root, "held": mine.count, "witnesses": by})
     else:
-        _tell(report, mine.count, remembered)
+        _tell(report, mine.count, remembered, _witnesses(quorum, witnessed))
 
 
 def _verified(
@@ -88,7 +91,7 @@ def _processes() -> AbstractContextManager[Spread]:
     return parallel.processes()
 
 
-def _tell(report: Report, held: int, remembered: Checkpoint | None) -> None:
+def _tell(report: Report, held: int, remembered: Checkpoint | None, witnesses: str) -> None:
     size = report.checkpoint.size
     grown = f"it only grew from the {remembered.size} entries of the last time" if remembered else "seen here for the first time"
     output.result(f"{report.checkpoint.origin} is whole: {size} entries below a root that its key signed")
@@ -99,8 +102,16 @@ def _tell(report: Report, held: int, remembered: Checkpoint | None) -> None:
             "  history": _history(report),
             "  held": f"{held} certificates on this machine, each in the log",
             "  since": grown,
+            "  witnesses": witnesses,
         }
     )
+
+
+def _witnesses(quorum: Quorum, witnessed: Witnessed) -> str:
+    if not quorum.witnesses:
+        return ""
+    cosigned = ", ".join(each.witness.name for each in witnessed.cosignatures) or "none"
+    return f"cosigned by {cosigned}, of the {len(quorum.witnesses)} that you know"
 
 
 def _history(report: Report) -> str:

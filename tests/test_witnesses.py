@@ -18,6 +18,7 @@ from server.directory import open_ca
 from server.terminal import asker
 from server.witness_commands import list_ as witness_list
 from tests import keys
+from tests.home import make_home
 from tests.keys import Key
 from tests.running import ORIGIN, Running, body, run
 from tests.witnessing import Serving, made
@@ -109,6 +110,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
 @pytest.fixture
 def watched(made_once: Watched, tmp_path: Path) -> Iterator[Watched]:
+    for name in ("ana", "ana.pub"):
+        shutil.copy(made_once.directory.with_name(name), tmp_path / name)
     for name in ("ca", "witness"):
         shutil.copytree(made_once.directory.with_name(name), tmp_path / name)
     serving = Serving(tmp_path / "witness")
@@ -247,3 +250,32 @@ def test_a_log_rewritten_with_its_own_keys_is_refused_by_the_witness(watched: Wa
     said = watched.serving.log.read_text()
     assert "submitted: 7 entries below" in said
     assert "cosigned before: 4 entries below" in said
+
+
+# -------------------------------------------------------------- a person's view
+
+
+def test_a_person_who_knows_witnesses_sees_who_cosigned_and_can_insist(watched: Watched, tmp_path: Path) -> None:
+    watched.configure(required=1)
+    server = Running(watched.directory)
+    home = make_home(tmp_path / "home", watched.directory.parent / "ana")
+    fingerprint = next(line for line in run("fingerprint", watched.directory).out.splitlines() if "fingerprint" in line)
+    assert home.run("setup", server.url, "--fingerprint", fingerprint.split()[-1]).returncode == 0
+    assert "witnesses" not in home.run("log", "verify").stdout, "who knows none is told nothing"
+
+    other = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
+    known = home.ours / "witnesses"
+    known.write_text(f"# two\n{watched.witness}\n{other}\nrequire 1\n")
+    shown = home.run("log", "verify")
+    assert "witnesses  cosigned by w1.example.org, of the 2 that you know" in shown.stdout, shown.stderr
+    assert [each["name"] for each in home.json("log", "verify")["witnesses"]] == ["w1.example.org"]
+
+    known.write_text(f"{watched.witness}\n{other}\nrequire 2\n")
+    refused = home.run("log", "verify")
+    assert refused.returncode == 1
+    assert "has to be cosigned by 2 witnesses: w1.example.org did" in refused.stderr
+    for wrong, why in (("require 3", "3 witnesses are required, 1 are known"), ("require one", "witnesses, line 1: ")):
+        known.write_text(f"{wrong}\n{watched.witness}\n")
+        refused = home.run("log", "verify")
+        assert (refused.returncode, why in refused.stderr) == (1, True), refused.stderr
+    stop(server)
