@@ -10,25 +10,28 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
+from ca.checkpoint import VerifierKey
 from ca.cosignature import Cosignature, WitnessKey
 from ca.errors import LogUnwritable, Misconfigured
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS answers (
-        id INTEGER PRIMARY KEY, witness TEXT NOT NULL, size INTEGER NOT NULL, line TEXT, alarm TEXT,
+        id INTEGER PRIMARY KEY, log TEXT NOT NULL, witness TEXT NOT NULL, size INTEGER NOT NULL, line TEXT, alarm TEXT,
         CHECK ((line IS NULL) <> (alarm IS NULL))
     ) STRICT;
-    CREATE INDEX IF NOT EXISTS answers_witness ON answers (witness, id);
+    CREATE INDEX IF NOT EXISTS answers_witness ON answers (log, witness, id);
     CREATE TRIGGER IF NOT EXISTS answers_update BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers is append-only'); END;
     CREATE TRIGGER IF NOT EXISTS answers_delete BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT, 'answers is append-only'); END;
 """
+_INSERT: Final = "INSERT INTO answers (log, witness, size, line, alarm) VALUES (?, ?, ?, ?, ?)"
 
 
 class Cosigned:
     """The answers of witnesses that were kept. Safe to use from many threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or makes the file. Raises `Misconfigured`."""
+    def __init__(self, path: Path, log: VerifierKey) -> None:
+        """Opens or makes the file; `log` is whose checkpoints are cosigned. Raises `Misconfigured`."""
+        self._log = str(log)
         self._turn = Lock()
         try:
             path.touch(0o600, exist_ok=True)
@@ -53,21 +56,21 @@ class Cosigned:
 
     def largest(self, witness: WitnessKey) -> int:
         """The size of the largest checkpoint that the witness cosigned, as far as is remembered; else 0."""
-        return int(self._one("SELECT max(size) FROM answers WHERE witness = ? AND line IS NOT NULL", witness) or 0)
+        return int(self._one("SELECT max(size) FROM answers WHERE log = ? AND witness = ? AND line IS NOT NULL", witness) or 0)
 
     def alarmed(self, witness: WitnessKey) -> str | None:
         """The alarm, if that is the newest that is remembered of the witness."""
-        found = self._one("SELECT alarm FROM answers WHERE witness = ? ORDER BY id DESC LIMIT 1", witness)
+        found = self._one("SELECT alarm FROM answers WHERE log = ? AND witness = ? ORDER BY id DESC LIMIT 1", witness)
         return None if found is None else str(found)
 
     def _one(self, sql: str, witness: WitnessKey) -> Any:
         with self._turn:
-            row = self._db.execute(sql, [str(witness)]).fetchone()
+            row = self._db.execute(sql, [self._log, str(witness)]).fetchone()
         return None if row is None else row[0]
 
     def _add(self, *row: object) -> None:
         try:
             with self._turn:
-                self._db.execute("INSERT INTO answers (witness, size, line, alarm) VALUES (?, ?, ?, ?)", row)
+                self._db.execute(_INSERT, [self._log, *row])
         except sqlite3.Error as error:
             raise LogUnwritable(f"what a witness answered cannot be kept: {error}") from error

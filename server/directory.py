@@ -79,7 +79,7 @@ def _watched(log: Log, store: SqliteStore, settings: Config) -> Witnesses | None
     """Asks the witnesses before anything is appended: what an old copy appends would be a second history."""
     if not settings.log.witnesses:
         return None
-    memory = Cosigned(store.path.with_name(store.path.name + ".witnessed"))
+    memory = Cosigned(store.path.with_name(store.path.name + ".witnessed"), log.key)
     witnesses = Witnesses(store, log.key, settings.log, memory)
     witnesses.start()
     log.witnesses = witnesses

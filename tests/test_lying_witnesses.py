@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from werkzeug.test import TestResponse
 
+from ca.checkpoint import VerifierKey
 from ca.cosignature import WitnessKey, cosign, cosignatures
 from ca.errors import JitSshError, LogDamaged, NotWitnessed
 from ca.witness import STATUS, Conflict, Submission
@@ -91,7 +92,8 @@ def watched(world: World, required: int, *those: tuple[str, WitnessKey]) -> Iter
     settings = LogSettings(
         witnesses=tuple(WitnessSettings(url=url, key=str(key)) for url, key in those), require_witnesses=required
     )
-    made = Witnesses(world.store, world.ca.log.key, settings, Cosigned(world.directory / f"witnessed{time.monotonic_ns()}"))
+    memory = Cosigned(world.directory / f"witnessed{time.monotonic_ns()}", world.ca.log.key)
+    made = Witnesses(world.store, world.ca.log.key, settings, memory)
     try:
         made.start()
         world.ca.log.witnesses = made
@@ -261,7 +263,7 @@ def test_two_servers_on_one_log_are_no_second_history(world: World, tmp_path: Pa
 
 def test_an_alarm_that_is_remembered_ends_when_the_witness_cosigns_at_a_start(world: World, tmp_path: Path) -> None:
     honest = Honest(tmp_path / "honest", world)
-    memory = Cosigned(tmp_path / "witnessed")
+    memory = Cosigned(tmp_path / "witnessed", world.ca.log.key)
     memory.alarm(1, honest.witness.key, "the witness has seen another history")
     settings = LogSettings(witnesses=(WitnessSettings(url="http://127.0.0.1:9", key=str(honest.witness.key)),))
     silent = Witnesses(world.store, world.ca.log.key, settings, memory)
@@ -274,3 +276,9 @@ def test_an_alarm_that_is_remembered_ends_when_the_witness_cosigns_at_a_start(wo
         again.close()
     assert memory.alarmed(honest.witness.key) is None
     assert memory.largest(honest.witness.key) == world.store.size()
+    another_log = Cosigned(tmp_path / "witnessed", key_as("another.example.com", world))
+    assert another_log.largest(honest.witness.key) == 0, "what was cosigned of a log that was begun anew is not of this one"
+
+
+def key_as(origin: str, world: World) -> VerifierKey:
+    return VerifierKey(origin, world.ca.log.key.public_key)
