@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "revoke": "cli.revocation",
     "lock": "cli.revocation",
     "unlock": "cli.revocation",
+    "review": "cli.review",
     "log": "cli.log",
     "ssh-config": "cli.hook",
     "ssh-hook": "cli.hook",

@@ -10,14 +10,16 @@ from ca.errors import Misconfigured
 from ca.signers.agent_socket import Agent
 from ca.statement import DropStatement
 from cli import agent as agents
-from cli import case_text, output, waiting
+from cli import case_text, output, use, waiting
 from cli import held as holding
+from cli.answers import Members
 from cli.asking import Wish, obtain
 from cli.case import Case, parse_list
 from cli.completion import complete_held
 from cli.login import WAITING, tell
 from cli.machine import Machine
 from cli.taking import in_agent
+from cli.use import Use
 
 _MINE: Final = "See them with: jit-ssh requests"
 
@@ -41,10 +43,13 @@ def requests(view: str | None, as_json: bool) -> None:
 @click.argument("number", type=click.IntRange(1), metavar="N")
 @click.option("--json", "as_json", is_flag=True, help="Print the request as JSON.")
 def show(number: int, as_json: bool) -> None:
-    """Show request N: who, what, why, and how it was decided."""
-    case = waiting.read_case(Machine.here().client, number)
+    """Show request N: who, what, why, and how it was decided. Or the use of the emergency key in entry N."""
+    answer = Members.parse(Machine.here().client.read(f"/v1/requests/{number}"))
+    case = Use.read(answer) if "use" in answer else Case.read(answer)
     if as_json:
         output.result_json(case)
+    elif isinstance(case, Use):
+        use.show(case)
     else:
         case_text.show(case)
 

@@ -13,9 +13,10 @@ from typing import Final
 
 import click
 
-from ca.errors import JitSshError
+from ca.errors import JitSshError, Misconfigured
 from ca.statement import WithdrawStatement
 from cli import output
+from cli.answers import Members
 from cli.case import Case
 from cli.client import Client
 from cli.problems import Denied, Ended, Unreachable
@@ -26,8 +27,11 @@ _FAREWELL: Final = "Pick it up with: jit-ssh login --request {0}, or take it bac
 
 
 def read_case(client: Client, number: int) -> Case:
-    """The request as it stands."""
-    return Case.parse(client.read(f"/v1/requests/{number}"))
+    """The request as it stands. Raises `Misconfigured` for a use of the emergency key."""
+    answer = Members.parse(client.read(f"/v1/requests/{number}"))
+    if "use" in answer:
+        raise Misconfigured(f"entry {number} is a use of the emergency key and no request", f"See: jit-ssh show {number}")
+    return Case.read(answer)
 
 
 def withdraw(client: Client, number: int) -> Case:

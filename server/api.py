@@ -164,7 +164,7 @@ class Door:
         """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed. Or one emergency."""
         who = self._reader(self._ca.rules.policy)
         if (use := self._use(index, who.person)) is not None:
-            return self._looks(who, f"case {index}") or use
+            return (None if emergency.is_own(self._store, index, who.person) else self._looks(who, f"case {index}")) or use
         asked = self._cases.of(index, self._clock())
         if not self._cases.visible(asked, who.person, self._clock()):
             raise NotFound(f"entry {index} is not a request of yours, nor one for you to answer", "jit-ssh requests lists them")

@@ -31,6 +31,12 @@ def use(store: SqliteStore, index: int) -> BreakGlassEntry | None:
     return found if isinstance(found, BreakGlassEntry) and found.person is not None else None
 
 
+def is_own(store: SqliteStore, index: int, person: str) -> bool:
+    """Whether the use in entry `index` was in the person's name."""
+    used = use(store, index)
+    return used is not None and used.person == person
+
+
 def visible(used: BreakGlassEntry, person: str, policy: Policy) -> bool:
     """Whether it was in the person's name, or is theirs to review."""
     return person == used.person or policy.is_auditor(person) or policy.is_revoker(person)
