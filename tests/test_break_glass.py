@@ -8,16 +8,20 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from breakglass import drill
+from breakglass.main import VERSION
+from breakglass.stop import Stop
 from shamir_mnemonic import Share  # type: ignore[import-untyped]  # the library has no types
 
-from ca.certificate import SignedCertificate
 from ca.journal import FIRST_SERIAL, Close, Drill, Drilled, Open, Refused, Use
 from ca.keys import PublicKey
 from ca.wire import string
@@ -28,7 +32,7 @@ from tests.formats_example import FixedKey
 from tests.glass import Laptop, fresh_seal, make_laptop, types_shares, types_yes
 from tests.home import Running
 from tests.journals import Pen
-from tests.sshd import current_account, make_key
+from tests.sshd import current_account, install_host, make_key, make_prefix, running
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +68,16 @@ def nothing_handed_out(laptop: Laptop) -> None:
     assert not any((laptop.home / "tmp").iterdir())
 
 
-def certificate(laptop: Laptop) -> SignedCertificate:
-    return SignedCertificate.parse_line((laptop.home / "id_ed25519-break-glass-cert.pub").read_text())
+def told_by_ssh_keygen(path: Path) -> dict[str, str]:
+    """What `ssh-keygen -L` says of a certificate, by its words; it shows none whose signature does not fit."""
+    command, utc = ["ssh-keygen", "-L", "-f", str(path)], {"TZ": "UTC", "PATH": os.environ["PATH"]}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=utc).stdout
+    members = re.findall(r"^ {8}([A-Z][A-Za-z ]+): ?(.*(?:\n {16}.*)*)", told, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in members}
+
+
+def utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 # ------------------------------------------------------------------ what it makes
@@ -79,30 +91,23 @@ def test_two_officers_make_the_certificate_that_the_journal_says(laptop: Laptop)
     assert closed == replace(closed, certificates=1) if isinstance(closed, Close) else False
     fingerprints = {share.officer: share.fingerprint for share in laptop.sealed.seal.shares}
     assert opened.shares == (fingerprints["cy"], fingerprints["eve"])
-    made = certificate(laptop)
-    made.verify(PublicKey.parse_line(laptop.facts.key))
-    said = made.certificate
-    assert said.key.line == line.key == " ".join(laptop.key.read_text().split()[:2])
-    assert (said.serial, said.key_id, said.principals) == (line.serial, line.key_id, ("break-glass@web-prod",))
-    assert (said.valid_after, said.valid_before) == (line.valid_after, line.valid_before)
-    assert (said.permit, said.force_command, said.source_address) == (("pty",), None, None)
-    assert said.valid_before - line.time == 45 * 60
-    assert FIRST_SERIAL <= said.serial < 2**63
+    assert line.key == " ".join(laptop.key.read_text().split()[:2])
+    assert told_by_ssh_keygen(laptop.home / "id_ed25519-break-glass-cert.pub") == {
+        "Type": "ssh-ed25519-cert-v01@openssh.com user certificate",
+        "Public key": f"ED25519-CERT {PublicKey.parse_line(line.key).fingerprint}",
+        "Signing CA": f"ED25519 {PublicKey.parse_line(laptop.facts.key).fingerprint} (using ssh-ed25519)",
+        "Key ID": f'"break-glass/ana/{line.digest[:16]}"',
+        "Serial": str(line.serial),
+        "Valid": f"from {utc(line.valid_after)} to {utc(line.valid_before)}",
+        "Principals": "break-glass@web-prod",
+        "Critical Options": "(none)",
+        "Extensions": "permit-pty",
+    }
+    assert line.valid_before - line.time == 45 * 60
+    assert FIRST_SERIAL <= line.serial < 2**63
     assert f"ssh -o IdentitiesOnly=yes -o CertificateFile={laptop.home}/id_ed25519-break-glass-cert.pub" in program.said
     assert f"{current_account()}@HOST" in program.said
     assert f"break-glass import DIR {laptop.journal}" in program.said
-
-
-def test_ssh_keygen_reads_it_as_it_was_meant(laptop: Laptop) -> None:
-    used(laptop)
-    line = laptop.lines()[1]
-    assert isinstance(line, Use)
-    path = laptop.home / "id_ed25519-break-glass-cert.pub"
-    told = subprocess.run(["ssh-keygen", "-L", "-f", str(path)], check=True, capture_output=True, text=True).stdout
-    assert f'Key ID: "break-glass/ana/{line.digest[:16]}"' in told
-    assert f"Signing CA: ED25519 {PublicKey.parse_line(laptop.facts.key).fingerprint}" in told
-    assert f"Serial: {line.serial}" in told
-    assert re.search(r"Principals:\s+break-glass@web-prod\s+Critical Options: \(none\)\s+Extensions:\s+permit-pty\s*$", told)
 
 
 def test_two_engineers_get_in_with_one_opening(laptop: Laptop) -> None:
@@ -113,8 +118,10 @@ def test_two_engineers_get_in_with_one_opening(laptop: Laptop) -> None:
     assert closed.certificates == 2
     assert isinstance(ana_line, Use)
     assert isinstance(bo_line, Use)
-    made = SignedCertificate.parse_line((laptop.home / "bo-break-glass-cert.pub").read_text()).certificate
-    assert (made.serial, made.key_id) == (bo_line.serial, bo_line.key_id) != (ana_line.serial, ana_line.key_id)
+    for name, line in (("id_ed25519", ana_line), ("bo", bo_line)):
+        told = told_by_ssh_keygen(laptop.home / f"{name}-break-glass-cert.pub")
+        assert (told["Serial"], told["Key ID"]) == (str(line.serial), f'"{line.key_id}"')
+    assert ana_line.serial != bo_line.serial
 
 
 def test_a_second_use_goes_on_with_the_journal(laptop: Laptop) -> None:
@@ -170,6 +177,61 @@ def test_a_drill_that_does_not_get_in_says_so_and_is_recorded(laptop: Laptop) ->
     drilled = laptop.lines()[2]
     assert isinstance(drilled, Drilled)
     assert not drilled.entered
+
+
+def test_a_canary_host_is_entered_as_one_that_install_host_made(tmp_path: Path) -> None:
+    """`--at`, but for the person's own known_hosts."""
+    emergency, key, other = (make_key(tmp_path / name) for name in ("emergency", "key", "other"))
+    prefix = make_prefix(tmp_path / "etc")
+    me = current_account()
+    words = ["--ca", f"{other}.pub", "--group", "web-prod", "--account", me]
+    done = install_host(prefix, *words, "--emergency", f"{emergency}.pub", "--emergency-account", me)
+    assert done.returncode == 0, done.stderr
+    certify = ["ssh-keygen", "-q", "-s", str(emergency), "-I", "break-glass/ana/0", "-n", "break-glass@web-prod", "-V", "+5m"]
+    subprocess.run([*certify, f"{key}.pub"], check=True)
+    with running(prefix) as sshd:
+        (tmp_path / "known_hosts").write_text(sshd.known_hosts_line)
+        known = ("-F", "/dev/null", "-o", f"UserKnownHostsFile={tmp_path}/known_hosts", "-o", "StrictHostKeyChecking=yes")
+        target = drill.canary(f"{me}@127.0.0.1:{sshd.port}")
+        assert target.name == f"{me}@127.0.0.1 {sshd.port}"
+        target = replace(target, arguments=(*known, *target.arguments))
+        assert drill.enters(target, key, tmp_path / "key-cert.pub")
+        assert not drill.enters(target, other, tmp_path / "key-cert.pub")
+
+
+@pytest.mark.parametrize("place", ["canary", "root@", "@canary", "root@-oX=y", "-x@canary", "root@canary:ssh", "root@canary:²"])
+def test_what_is_no_place_to_practise_on_is_refused(place: str) -> None:
+    with pytest.raises(Stop):
+        drill.canary(place)
+
+
+# ------------------------------------------------------------------ the manual
+
+MANUAL = (Path(__file__).parents[1] / "server" / "BREAK-GLASS.md").read_text()
+SOURCES = "".join(path.read_text() for path in (Path(drill.__file__).parent).glob("*.py"))
+
+
+def test_the_manual_has_every_option_of_the_kit(laptop: Laptop, tmp_path: Path, sealed: Sealed) -> None:
+    without = {"quorum": 1, "officers": (), "shares_id": None}
+    hardware = make_laptop(tmp_path / "other", sealed, key=keys.SecurityKey().public_key.line, **without)
+    told = subprocess.run([hardware.kit, "--help"], check=True, capture_output=True, text=True, env=laptop.environment).stdout
+    options = set(re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE))
+    assert {"--for", "--security-key"} < options
+    assert set(re.findall(r"^\| `(--[a-z-]+)", MANUAL, re.MULTILINE)) == options
+
+
+def test_the_manual_explains_refusals_in_the_kits_own_words() -> None:
+    table = MANUAL.partition("## When it refuses")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)`.* \| .* \| .* \|$", table, re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        for piece in re.split("…|Word 7", row):
+            assert piece.strip() in SOURCES, row
+
+
+def test_the_kits_version_is_the_products() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == VERSION
 
 
 # ------------------------------------------------------------------ shares
@@ -598,7 +660,8 @@ def test_a_security_key_signs_instead_of_officers(tmp_path: Path, sealed: Sealed
         types_yes(program)
         assert program.end() == 0, program.said
     assert [each.TAG[1] for each in laptop.lines()] == ["open", "use", "close"]
-    certificate(laptop).verify(PublicKey.parse_line(line))
+    told = told_by_ssh_keygen(laptop.home / "id_ed25519-break-glass-cert.pub")
+    assert PublicKey.parse_line(line).fingerprint in told["Signing CA"]
     with laptop.opened(*laptop.usual, "--security-key", str(laptop.home / "id_ed25519")) as program:
         types_yes(program)
         assert program.end() == 1

@@ -29,7 +29,7 @@ def make_key(private: Path) -> Path:
 
 
 def canary(text: str) -> Target:
-    """`ACCOUNT@HOST[:PORT]`, a host that trusts the emergency key. Raises `Stop`."""
+    """`ACCOUNT@HOST[:PORT]`, a host that trusts the emergency key, on the way that ssh_config knows. Raises `Stop`."""
     account, _, place = text.partition("@")
     host, _, port = place.partition(":")
     port = port or "22"
@@ -55,7 +55,8 @@ def own_sshd(private: Path, emergency: str, groups: tuple[str, ...]) -> Target:
     return Target(
         f"{getpass.getuser()}@this-machine 0",
         (
-            "-o", f"ProxyCommand={sshd} -i -f {config}", "-o", "HostKeyAlias=drill", "-o", "StrictHostKeyChecking=yes",
+            "-F", "/dev/null", "-o", f"ProxyCommand={sshd} -i -f {config}", "-o", "HostKeyAlias=drill",
+            "-o", "StrictHostKeyChecking=yes",
             "-o", f"UserKnownHostsFile={private}/known_hosts", "-o", "BatchMode=yes", "-l", getpass.getuser(), "--", "drill",
         ),
     )  # fmt: skip
@@ -68,7 +69,7 @@ def enters(target: Target, private_key: Path, certificate: Path) -> bool:
         "-o", "PreferredAuthentications=publickey", "-o", "ControlPath=none",
     )  # fmt: skip
     *options, separator, host = target.arguments
-    command = ["ssh", "-F", "/dev/null", *identity, *options, separator, host, "true"]
+    command = ["ssh", *identity, *options, separator, host, "true"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -101,10 +101,11 @@ class _Run:
         """All of it. Raises `Stop`."""
         with self._recorded():
             wanted, target = self._wanted()
-            self._check_outage()
+            forced = self._check_outage()
             self._confirm(wanted)
             with self._emergency_key() as (key, shares), self._recorded(key):
-                certificates = self._session(wanted, target, key, shares)
+                self._open(key, shares, forced)
+                certificates = self._session(wanted, target, key)
         self._hand_out(wanted, certificates)
 
     @contextmanager
@@ -133,15 +134,18 @@ class _Run:
             return wanted, drill.canary(self.asked.at)
         return wanted, drill.own_sshd(self.private, self.facts.key, wanted.groups)
 
-    def _check_outage(self) -> None:
+    def _check_outage(self) -> str | None:
+        """Why to go on although the CA answers, if it does. Raises `Stop`."""
         if self.asked.drill or (url := outage.answering(self.facts.ask)) is None:
-            return
+            return None
         if self.asked.force is None:
             hint = "Use jit-ssh login. If it cannot help, say why: --force 'REASON'"
             raise Stop(f"the CA at {url} answers: this is not the moment to break the glass", hint)
         if not self.asked.force.strip():
             raise Stop("--force needs a reason", "Say why the CA that answers cannot help")
-        say(f"The CA at {url} answers. You go on because: {_plain(self.asked.force)}")
+        forced = _plain(self.asked.force)
+        say(f"The CA at {url} answers. You go on because: {forced}")
+        return forced
 
     def _confirm(self, wanted: Wanted) -> None:
         """Nobody else can tell whether the clock is right, and a certificate of a wrong one opens nothing."""
@@ -173,14 +177,13 @@ class _Run:
             shares.forget()
             yield key, fingerprints
 
-    def _session(
-        self, wanted: Wanted, target: drill.Target | None, key: EmergencyKey, shares: tuple[str, ...]
-    ) -> list[str]:
-        drilling, forced = self.asked.drill, self.asked.force
+    def _open(self, key: EmergencyKey, shares: tuple[str, ...], forced: str | None) -> None:
+        host, drilling = _plain(platform.node()), self.asked.drill
         self.journal.write(
-            Open, key.sign, kit=self.facts.digest, host=_plain(platform.node()), version=VERSION, drill=drilling, shares=shares,
-            forced=_plain(forced) if forced else None,
-        )  # fmt: skip
+            Open, key.sign, kit=self.facts.digest, host=host, version=VERSION, drill=drilling, shares=shares, forced=forced
+        )
+
+    def _session(self, wanted: Wanted, target: drill.Target | None, key: EmergencyKey) -> list[str]:
         certificates = [self._certificate(named, wanted, key) for named in wanted.named]
         if target is not None:
             self._drill(target, wanted, certificates[0], key)
