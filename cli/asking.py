@@ -4,10 +4,11 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from ca.checkpoint import Checkpoint
 from ca.errors import Forbidden, JitSshError
 from ca.statement import CertificateStatement, RequestStatement
 from cli import held as holding
-from cli import known, output, waiting
+from cli import known, output, seen, waiting
 from cli.answers import Members, Role
 from cli.case import Case, parse_list
 from cli.held import Held
@@ -35,12 +36,13 @@ def obtain(machine: Machine, wish: Wish, *, wait: bool) -> Held | Case:
     key = FreshKey()
     asked = _asked(machine, wish, key)
     words = partial(RequestStatement, role=wish.role, duration=wish.duration, reason=wish.reason, key=key.public.line)
+    before = seen.checkpoint(machine.directory, machine.profile.trust.verifier)
     try:
-        answer = machine.client.send("/v1/requests", words, key.prove)
+        answer = machine.client.send(_seen("/v1/requests", before), words, key.prove)
     except Denied as error:
         raise _with_hint(machine, wish.role, error) from error
     if Members.parse(answer).text("status") != "pending":
-        return take(machine, answer, asked, key)
+        return take(machine, answer, asked, key, before)
     case = Case.parse(answer)
     if not wait:
         return case
@@ -68,7 +70,13 @@ def renew(machine: Machine, held: Held) -> Held:
 
 def _fetch(machine: Machine, request: int, asked: Asked, key: FreshKey) -> Held:
     words = partial(CertificateStatement, request=request, key=key.public.line)
-    return take(machine, machine.client.send("/v1/certificates", words, key.prove), asked, key)
+    before = seen.checkpoint(machine.directory, machine.profile.trust.verifier)
+    return take(machine, machine.client.send(_seen("/v1/certificates", before), words, key.prove), asked, key, before)
+
+
+def _seen(path: str, before: Checkpoint | None) -> str:
+    """Asks for the proof that the log continues what was seen of it."""
+    return path if before is None else f"{path}?seen={before.size}"
 
 
 def _asked(machine: Machine, wish: Wish, key: FreshKey) -> Asked:

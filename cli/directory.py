@@ -66,6 +66,10 @@ class Directory:
         """The witnesses that this person knows, if they wrote them down."""
         return self.path / "witnesses"
 
+    def evidence(self, now: int) -> Path:
+        """Where two checkpoints that contradict each other are kept; `now` is in Unix seconds."""
+        return self.path / f"evidence-{now}.json"
+
     def of_role(self, role: str, suffix: str) -> Path:
         """The file of a role. Raises `Malformed` for a name that cannot be one.
 
@@ -73,6 +77,6 @@ class Directory:
         is held, and `.lock` is for whoever asks.
         """
         require(ROLE, role, "role")
-        if role in _OURS or role.endswith(_SUFFIXES):
+        if role in _OURS or role.startswith("evidence-") or role.endswith(_SUFFIXES):
             raise Malformed(f"the role {role} has the name of a file of ours in {self.path}", "Ask its owner to rename it")
         return self.path / f"{role}{suffix}"

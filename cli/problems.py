@@ -56,3 +56,9 @@ class WrongCertificate(JitSshError):
     """The CA issued something else than it was asked for: nothing of it was installed."""
 
     code = "wrong-certificate"
+
+
+class SplitView(JitSshError):
+    """The CA shows a log that does not continue the one that this machine saw before."""
+
+    code = "split-view"

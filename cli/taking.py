@@ -8,8 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ca.certificate import BACKDATE, SignedCertificate
+from ca.checkpoint import Checkpoint
 from ca.errors import JitSshError, Malformed
 from ca.keys import PublicKey, ed25519_key
+from ca.proof import carried, proven
 from ca.signers.agent_socket import Agent
 from ca.sshsig import SshSig, signed_bytes
 from ca.statement import FRESH
@@ -17,6 +19,7 @@ from ca.trust import Trust
 from ca.wire import string
 from cli import agent as agents
 from cli import held as holding
+from cli import seen, watchers
 from cli.accounts import Account
 from cli.answers import Issued
 from cli.directory import Directory
@@ -56,21 +59,32 @@ class Asked:
         return cls(role, principals, duration or LONGEST, key.public)
 
 
-def take(machine: Machine, answer: bytes, asked: Asked, key: FreshKey) -> Held:
-    """Checks the certificate in an answer and gives it to ssh. Raises `Malformed`, `WrongCertificate`."""
-    issued = Issued.parse(answer)
+def take(machine: Machine, answer: bytes, asked: Asked, key: FreshKey, before: Checkpoint | None) -> Held:
+    """Checks the certificate in an answer and gives it to ssh; `before` is what this machine had seen of the log when it asked.
+
+    Raises `Malformed`, `WrongCertificate`, and `SplitView` when the log does not continue what was seen.
+    """
+    issued, directory, trust = Issued.parse(answer), machine.directory, machine.profile.trust
     signed = check(issued, asked, machine.profile, int(time.time()))
-    return install(machine.directory, machine.profile.trust, issued, signed, key.private)
+    proof = carried(signed)
+    shown = proof.verify(trust.verifier, watchers.quorum(directory))
+    seen.demand_continued(directory, before, shown, proof.note, answer)
+    seen.remember(directory, trust.verifier, shown, proof.note.encode())
+    return install(directory, trust, issued, signed, key.private)
 
 
 def check(issued: Issued, asked: Asked, found: Profile, now: int) -> SignedCertificate:
-    """The certificate, if it is by the pinned CA and exactly what was asked for, at `now`. Raises `WrongCertificate`."""
+    """The certificate, if it is by the pinned CA, proven to be in its log and exactly what was asked for, at `now`.
+
+    Raises `WrongCertificate`.
+    """
     try:
         signed = SignedCertificate.parse_line(issued.certificate)
         certificate = signed.certificate
         if certificate.ca_key not in found.trust.public_keys:
             raise Malformed(f"it is by CA {certificate.ca_key.fingerprint}, which this machine does not believe")
         signed.verify(certificate.ca_key)
+        proven(signed, found.trust)
     except JitSshError as error:
         raise _wrong(error.message) from error
     principals, listed = frozenset(certificate.principals), ", ".join(certificate.principals)

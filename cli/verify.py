@@ -10,16 +10,16 @@ import click
 
 from ca import entry
 from ca.certificate import SignedCertificate
-from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from ca.checkpoint import Checkpoint
 from ca.cosignature import Quorum, Witnessed
 from ca.entry import IssueEntry
-from ca.errors import BadSignature, JitSshError, LogDamaged, Malformed, Misconfigured, NotFound
+from ca.errors import BadSignature, LogDamaged, Malformed, NotFound
 from ca.merkle import HASH_LENGTH
 from ca.tiles import FULL_WIDTH, Tile
 from ca.trust import Trust
 from ca.verify import Report, Spread, Stored, in_turn
 from ca.verify import verify as verify_log
-from cli import audit, entries, files, output, watchers
+from cli import audit, entries, output, seen, watchers
 from cli.client import Address, Client, exchange
 from cli.directory import Directory
 from cli.held import blob, of_this_machine
@@ -41,7 +41,7 @@ def verify(full: bool, as_json: bool) -> None:
     machine = Machine.here()
     directory, address, trust = machine.directory, Address.parse(machine.profile.url), machine.profile.trust
     mine, quorum = _Mine(directory, trust), watchers.quorum(directory)
-    remembered = _remembered(directory, trust.verifier)
+    remembered = seen.checkpoint(directory, trust.verifier)
     note = exchange(address, "GET", "/log/checkpoint")
     try:
         witnessed = quorum.open(note, trust.verifier)
@@ -52,7 +52,7 @@ def verify(full: bool, as_json: bool) -> None:
     except (Malformed, BadSignature) as error:
         raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error
     mine.demand_all(checkpoint.size)
-    _remember(directory, trust.verifier, checkpoint, note)
+    seen.remember(directory, trust.verifier, checkpoint, note)
     if as_json:
         size_and_root = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
         by = [{"name": each.witness.name, "time": each.time} for each in witnessed.cosignatures]
@@ -152,25 +152,6 @@ class _Mine:
 def _certified(source: bytes) -> bytes:
     found = entry.decode(source)
     return found.certificate.to_be_signed if isinstance(found, IssueEntry) else b""
-
-
-def _remembered(directory: Directory, key: VerifierKey) -> Checkpoint | None:
-    try:
-        note = directory.checkpoint.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        return open_checkpoint(note, key)
-    except JitSshError as error:
-        raise Misconfigured(f"{directory.checkpoint} is no checkpoint of this log: {error.message}", "Who changed it?") from error
-
-
-def _remember(directory: Directory, key: VerifierKey, checkpoint: Checkpoint, note: bytes) -> None:
-    """Keeps the checkpoint, unless another process has verified a larger one meanwhile."""
-    with files.locked(directory.path):
-        newest = _remembered(directory, key)
-        if newest is None or newest.size <= checkpoint.size:
-            files.write(directory.checkpoint, note)
 
 
 def _leaves(address: Address, size: int) -> Iterator[bytes]:

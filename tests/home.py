@@ -16,13 +16,17 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate
-from ca.checkpoint import VerifierKey
+from ca.checkpoint import Checkpoint, VerifierKey, sign_note
+from ca.entry import IssueEntry
+from ca.merkle import Frontier, consistency_proof, leaf_hash
+from ca.proof import Proof, prove
 from ca.signers.file import FileSigner
 from ca.statement import RequestStatement, parse
 from ca.trust import Trust
@@ -188,7 +192,7 @@ def served_ca(directory: Path, people: str, files: Mapping[str, str]) -> Iterato
         [*admin, "init", str(directory), "--origin", ORIGIN], capture_output=True, text=True, check=True, env=environment
     )
     fingerprint = made.stdout.partition("--fingerprint ")[2].split()[0]
-    for stale in (directory / "policies" / "roles").glob("*.toml"):
+    for stale in [*(directory / "policies" / "roles").glob("*.toml"), directory / "policies" / "break-glass.toml"]:
         stale.unlink()
     for name, text in ({"people.toml": people} | dict(files)).items():
         (directory / "policies" / name).write_text(text)
@@ -224,9 +228,14 @@ class LyingCA:
     change_blob: Callable[[SignedCertificate], str] = lambda signed: signed.line
     change_answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda answer: answer
     answers: dict[str, Callable[[], Answer]] = field(default_factory=dict)  # by path, instead of the honest answer
+    change_proof: Callable[[Proof], Proof | None] = lambda proof: proof
+    history: bytes = b"honest"  # what the log's other entries are made of
+    size: int = 40  # of the log that is shown
+    consistency: bool = True  # whether the answer has the proof that the log continues what was seen
     requests: list[bytes] = field(default_factory=list)
     cut_answers: int = 0  # so many answers to requests are cut in the middle
     url: str = ""
+    shown: tuple[bytes, Callable[[int, int], bytes]] = field(default=(b"", lambda _level, _position: b""))
 
     @property
     def trust(self) -> Trust:
@@ -256,7 +265,28 @@ class LyingCA:
     def _accounts(self) -> list[dict[str, Any]]:
         return [{"account": self.account, "group": "web", "hosts": self.hosts}]
 
-    def issue(self, body: bytes) -> bytes:
+    def tree(self, size: int, entry: bytes = b"") -> tuple[bytes, Callable[[int, int], bytes]]:
+        """The root of a log of this size, whose 19th entry is this one, and its nodes."""
+        frontier, nodes = Frontier(), {}
+        for index in range(size):
+            leaf = leaf_hash(entry if index == 18 and entry else self.history + bytes([index]))
+            nodes.update({(level, position): hash_ for level, position, hash_ in frontier.append(leaf)})
+        return frontier.root(), lambda level, position: nodes[level, position]
+
+    def note(self, size: int, root: bytes) -> str:
+        """A checkpoint, signed by the log's key."""
+        return sign_note(Checkpoint(ORIGIN, size, root).body(), self.trust.verifier, lambda message: self.log.sign(message)[-64:])
+
+    def prove(self, certificate: Certificate) -> Certificate:
+        """The certificate with the proof of its entry, with what the test has changed."""
+        tbs = b64encode(certificate.to_be_signed).decode()
+        entry = IssueEntry(index=18, time=1, actor="ana", role="web", request=17, tbs=tbs).encode()
+        root, read = self.tree(self.size, entry)
+        proof = self.change_proof(prove(entry, 18, self.size, read, self.note(self.size, root)))
+        self.shown = root, read
+        return replace(certificate, log_proof=None if proof is None else proof.encode())
+
+    def issue(self, body: bytes, seen: int | None = None) -> bytes:
         """The answer to a request: a certificate as asked for, with what the test has changed."""
         asked = parse(json.loads(body)["statement"].encode())
         assert isinstance(asked, RequestStatement)
@@ -273,6 +303,7 @@ class LyingCA:
                 nonce=bytes(NONCE_BYTES),
             )
         )
+        certificate = self.prove(certificate)
         signed = SignedCertificate(certificate, self.signer.sign(certificate.to_be_signed))
         answer = {
             "request": 17,
@@ -287,6 +318,8 @@ class LyingCA:
             "accounts": self._accounts(),
             "ways": [],
         }
+        if seen is not None and self.consistency:
+            answer["consistency"] = [step.hex() for step in consistency_proof(min(seen, self.size), self.size, self.shown[1])]
         return json.dumps(self.change_answer(answer)).encode()
 
 
@@ -317,7 +350,8 @@ def lying(ca: LyingCA, tls: Path | None = None) -> Iterator[LyingCA]:
                 self.close_connection = True
                 self.wfile.write(b'HTTP/1.1 201 Created\r\nContent-Length: 1000\r\n\r\n{"request":')
                 return
-            self._send(*ca.answers.get("/v1/requests", lambda: (201, {}, ca.issue(body)))())
+            seen = parse_qs(urlsplit(self.path).query).get("seen")
+            self._send(*ca.answers.get("/v1/requests", lambda: (201, {}, ca.issue(body, int(seen[0]) if seen else None)))())
 
         def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response_only(status)

@@ -216,7 +216,8 @@ def test_from_login_to_a_session_and_out_again_with_an_agent(ana_with_agent: Hom
         assert "(in 9 m" in done.stdout or "(in 10 m" in done.stdout
         assert "in your ssh-agent" in done.stdout
         assert f"Next: ssh {current_account()}@127.0.0.1" in done.stderr
-        assert home.files() == {"config", "profile.json", "roles.json", "self-cert.pub", "self.json", "self.lock", "ssh-hook"}
+        ours = {"checkpoint", "config", "profile.json", "roles.json", "self-cert.pub", "self.json", "self.lock", "ssh-hook"}
+        assert home.files() == ours
         assert plain_ssh(home, server, "echo in").stdout == "in\n"
         assert home.run("status").returncode == 0
         assert home.run("logout").returncode == 0
@@ -259,7 +260,9 @@ def test_an_agent_that_does_not_answer_is_as_good_as_none(ana: Home, tmp_path: P
 def test_a_denial_says_why_and_where_the_log_has_it(ana: Home) -> None:
     done = ana.run("login", "touched", "--json")
     assert done.returncode == 3
-    assert done.stdout == ""
+    [denial] = json.loads(done.stdout)
+    assert denial["code"] == "denied"
+    assert False in [found["holds"] for way in denial["ways"] for found in way["findings"]]
     assert "✗" in done.stderr
     assert "✓" in done.stderr
     number = re.search(r"entry (\d+) of the log", done.stderr)
@@ -430,8 +433,8 @@ def test_the_log_is_verified_and_its_checkpoint_remembered(ana: Home, town: Town
     first = ana.run("log", "verify")
     assert first.returncode == 0, first.stderr
     assert "seen here for the first time" in first.stdout
-    size = open_checkpoint((ana.ours / "checkpoint").read_bytes(), log_key(town)[0]).size
     assert ana.run("login", "self").returncode == 0
+    size = open_checkpoint((ana.ours / "checkpoint").read_bytes(), log_key(town)[0]).size
     assert f"it only grew from the {size} entries" in ana.run("log", "verify").stdout
 
 
