@@ -223,7 +223,7 @@ def test_from_login_to_a_session_and_out_again_with_an_agent(ana_with_agent: Hom
         assert home.run("logout").returncode == 0
         assert plain_ssh(home, server, "true").returncode == 255
     assert identities(home.agent or Path()) == []
-    assert home.files() == {"config", "profile.json", "roles.json", "self.lock", "ssh-hook"}
+    assert home.files() == {"checkpoint", "config", "profile.json", "roles.json", "self.lock", "ssh-hook"}
     assert home.run("status").returncode == 1
 
 
