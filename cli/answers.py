@@ -107,8 +107,13 @@ def ways_lines(ways: Sequence[Way]) -> list[str]:
     lines = []
     for way in sorted(ways, key=lambda way: sum(not finding.holds for finding in way.findings)):
         lines.append(f"  {way.rule}")
-        lines += [f"    {'✓' if found.holds else '✗'} {found.sentence}: {found.observed}" for found in way.findings]
+        lines += [f"  {line}" for line in findings_lines(way.findings)]
     return lines
+
+
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
+    """What was found, a line each."""
+    return [f"  {'✓' if found.holds else '✗'} {found.sentence}: {found.observed}" for found in findings]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from cli import output
-from cli.answers import ways_lines
+from cli.answers import findings_lines, ways_lines
 from cli.case import Case
 
 
@@ -29,9 +29,10 @@ def _status(case: Case, now: int) -> str:
             return case.status + (f" by {case.ended_by}" if case.ended_by else "")
 
 
-def show(case: Case) -> None:
-    """Prints everything about a request, and how the decision came about."""
+def show(case: Case, address: str | None = None, *, touched: bool = False) -> None:
+    """Prints everything about a request, and how the decision came about; where it was asked from, and if with a touch."""
     now = int(time.time())
+    source = (f" from {address}" if address else "") + (", a security key was touched" if touched else "")
     expires = f", lapses {output.moment(case.expires, now)}" if case.status == "pending" and case.expires else ""
     output.fields(
         {
@@ -43,7 +44,7 @@ def show(case: Case) -> None:
             "permits": ", ".join(case.permit),
             "for": output.duration(case.duration) + (f", extends request {case.extends}" if case.extends is not None else ""),
             "reason": case.reason or "none given",
-            "asked": output.moment(case.asked_at, now),
+            "asked": output.moment(case.asked_at, now) + source,
             "approved": "; ".join(_approvals(case, now)),
             "ended": case.end_reason or "",
             "before": "; ".join(
@@ -51,9 +52,7 @@ def show(case: Case) -> None:
             ) or "nothing",
         }
     )
-    for finding in case.findings:
-        output.result(f"  {'✓' if finding.holds else '✗'} {finding.sentence}: {finding.observed}")
-    for line in ways_lines(case.ways):
+    for line in (*findings_lines(case.findings), *ways_lines(case.ways)):
         output.result(line)
 
 

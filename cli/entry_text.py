@@ -1,5 +1,7 @@
 """What an entry says to a person: in a line, and in full."""
 
+from typing import Final
+
 from ca.canonical import parse_object
 from ca.certificate import Certificate
 from ca.entry import (
@@ -28,7 +30,9 @@ from ca.entry import (
 )
 from ca.errors import JitSshError
 from cli import emergency_text, output
-from cli.answers import ways_lines
+from cli.answers import findings_lines, ways_lines
+
+HEADING: Final = ("ENTRY", "TIME", "WHO", "KIND", "WHAT")
 
 
 def row(each: AnyEntry) -> tuple[str, ...]:
@@ -73,7 +77,7 @@ def show(found: AnyEntry) -> None:
     common = {"entry": str(found.index), "kind": found.TAG[1], "time": output.timestamp(found.time / 1000), "who": found.actor}
     output.fields(common | _members(found))
     if isinstance(found, DecidedEntry):
-        for line in ways_lines(found.ways):
+        for line in (*findings_lines(found.findings), *ways_lines(found.ways)):
             output.result(line)
 
 

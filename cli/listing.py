@@ -15,7 +15,6 @@ from cli import entries, entry_text, output
 from cli.client import Client
 
 _WAIT: Final = 25  # seconds that the CA takes for one answer
-_HEADING: Final = ("ENTRY", "TIME", "WHO", "KIND", "WHAT")
 
 
 class Form(Protocol):
@@ -29,7 +28,7 @@ class Columns:
     """For a person."""
 
     def __init__(self) -> None:
-        self._heading = [_HEADING]
+        self._heading = [entry_text.HEADING]
 
     def show(self, found: Sequence[bytes]) -> None:
         output.table([*self._heading, *(entry_text.row(entry.decode(source)) for source in found)])

@@ -10,16 +10,15 @@ from ca.errors import Misconfigured
 from ca.signers.agent_socket import Agent
 from ca.statement import DropStatement
 from cli import agent as agents
-from cli import case_text, output, use, waiting
+from cli import case_text, casefile, casefile_text, output, waiting
 from cli import held as holding
-from cli.answers import Members
 from cli.asking import Wish, obtain
 from cli.case import Case, parse_list
+from cli.casefile import CaseFile
 from cli.completion import complete_held
 from cli.login import WAITING, tell
 from cli.machine import Machine
 from cli.taking import in_agent
-from cli.use import Use
 
 _MINE: Final = "See them with: jit-ssh requests"
 
@@ -41,17 +40,17 @@ def requests(view: str | None, as_json: bool) -> None:
 
 @click.command(epilog="Example:\n\n\b\n  jit-ssh show 17")
 @click.argument("number", type=click.IntRange(1), metavar="N")
-@click.option("--json", "as_json", is_flag=True, help="Print the request as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the case as JSON.")
 def show(number: int, as_json: bool) -> None:
-    """Show request N: who, what, why, and how it was decided. Or the use of the emergency key in entry N."""
-    answer = Members.parse(Machine.here().client.read(f"/v1/requests/{number}"))
-    case = Use.read(answer) if "use" in answer else Case.read(answer)
+    """Show the case that entry N belongs to: who, what, why, how it was decided, and all that came of it.
+
+    N is a request's number, a certificate's serial, or any other entry of the case.
+    """
+    file = CaseFile.parse(Machine.here().client.read(f"/v1/cases/{number}", casefile.LARGEST))
     if as_json:
-        output.result_json(case)
-    elif isinstance(case, Use):
-        use.show(case)
+        output.result_json(casefile_text.as_json(file))
     else:
-        case_text.show(case)
+        casefile_text.show(file)
 
 
 @click.command(epilog="Example:\n\n\b\n  jit-ssh withdraw 17")

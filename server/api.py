@@ -25,6 +25,7 @@ from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatem
 from ca.store.sqlite import Filter, SqliteStore
 from ca.tiles import Tile
 from server import emergency, identity, problems
+from server.casefiles import CaseFiles
 from server.cases import Cases
 from server.pace import Pace
 from server.room import demand_room
@@ -51,6 +52,7 @@ class Door:
         self._store = store
         self._clock = clock
         self._cases = Cases(ca, store)
+        self._files = CaseFiles(self._cases, store)
         self._search = Search(store.path.with_name(store.path.name + ".search"), store)
         self._may_wait = BoundedSemaphore(waiting)
         self._pace = pace
@@ -64,6 +66,7 @@ class Door:
         routes.post("/v1/requests")(self.ask)
         routes.get("/v1/requests")(self.requests)
         routes.get("/v1/requests/<int:index>")(self.request)
+        routes.get("/v1/cases/<int:index>")(self.case)
         routes.post("/v1/requests/<int:index>/<any(approve, deny, withdraw, drop, review):action>")(self.answer)
         routes.post("/v1/certificates")(self.another)
         routes.post("/v1/revocations")(self.revoke)
@@ -168,10 +171,22 @@ class Door:
         asked = self._cases.of(index, self._clock())
         if not self._cases.visible(asked, who.person, self._clock()):
             raise NotFound(f"entry {index} is not a request of yours, nor one for you to answer", "jit-ssh requests lists them")
-        if not self._cases.concerns(asked, who.person, self._clock()) and (refused := self._looks(who, f"case {index}")):
+        if not self._cases.concerns(asked, who.person, self._clock()) and (
+            refused := self._looks(who, f"case {asked.entry.first}")
+        ):
             return refused
         self._wait(index, request.args.get("seen"), min(_number("wait") or 0, LONGEST_WAIT))
         return self._case(index)
+
+    def case(self, index: int) -> Response:
+        """All that the log has of the case that an entry belongs to."""
+        who, now = self._reader(self._ca.rules.policy), self._clock()
+        file = self._files.of(index, who.person, self._ca.rules.policy, now)
+        if not file.concerns:
+            if refused := self._looks(who, f"case {file.case}"):
+                return refused
+            file = self._files.of(index, who.person, self._ca.rules.policy, now)  # with who reads it
+        return _answer(self._files.shown(file, now))
 
     def _use(self, index: int, person: str) -> Response | None:
         """A use of the emergency key that the person may read."""

@@ -298,7 +298,7 @@ def test_an_approver_sees_everything_and_is_asked(ana: Home, bo: Home) -> None:
         assert typed.end() == 0, typed.said
     for shown in ("ana", "db-admin: Root on databases", "root on db (db-*.example)", "10 m", "INC-7 disk", "by 1 of leads"):
         assert shown in typed.said, shown
-    assert ana.json("show", number)["approvals"][0]["person"] == "bo"
+    assert ana.json("show", number)["requests"][0]["approvals"][0]["person"] == "bo"
 
 
 def test_without_a_yes_nothing_is_signed(ana: Home, bo: Home) -> None:
@@ -364,7 +364,7 @@ def rehashed(case: Case, old: str, new: str) -> Case:
 @pytest.fixture(scope="module")
 def asked(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Case:
     home = home_of(town, "ana", tmp_path_factory.mktemp("asked"))
-    return Case.parse(json.dumps(home.json("show", ask(home))).encode())
+    return Case.parse(json.dumps(home.json("show", ask(home))["requests"][0]).encode())
 
 
 def test_what_the_log_has_is_signed_for(asked: Case) -> None:

@@ -114,7 +114,7 @@ TAGS: Final = {
 }  # fmt: skip
 BASE64: Final = {"signature", "possession", "tbs"}
 OTHERS: Final = {  # lists that are compared with bytes, answers or the database below
-    "Request body", "Case", "Case of a use",
+    "Request body", "Case", "Case file", "Case of a use",
     "SSHSIG", "Signed bytes", "Certificate blob", "KRL", "Problem", "Problem of a refused request",
     "Table `entries`", "Table `nodes`", "Table `checkpoints`", "Table `policy_files`",
 }  # fmt: skip
@@ -354,6 +354,14 @@ def test_a_case_of_a_use_has_the_members_of_the_document(world: World) -> None:
     words: dict[type[Any], str] = {str: "text", list: "list of text"}
     notes = {name: None if name in waiting else "optional" for name in reviewed}
     assert {(words[type(value)], name, notes[name]) for name, value in reviewed.items()} == set(listed("Case of a use"))
+
+
+def test_a_case_file_has_the_members_of_the_document(world: World) -> None:
+    assert world.ask("ana").status_code == 201
+    file = world.read("eve", "/v1/cases/3").json
+    assert isinstance(file, dict)
+    words = {str: "text", int: "integer", list: "list", bool: "boolean"}
+    assert [(words[type(value)], name, None) for name, value in file.items()] == sorted(listed("Case file"), key=lambda of: of[1])
 
 
 def test_the_statuses_of_a_request_are_those_of_the_code() -> None:

@@ -107,6 +107,20 @@ _VISIBLE: Final = """
 """
 
 
+_OF_CASE: Final = """
+    WITH asked (idx) AS (
+        SELECT ? UNION SELECT idx FROM entries INDEXED BY entries_request WHERE request = ? AND kind = 'request'
+    ),
+    told (idx) AS (
+        SELECT idx FROM asked
+        UNION SELECT about.idx FROM asked JOIN entries AS about INDEXED BY entries_request ON about.request = asked.idx
+    )
+    SELECT idx FROM told
+    UNION SELECT reading.idx FROM told JOIN entries AS reading INDEXED BY entries_request ON reading.request = told.idx
+        WHERE reading.kind = 'read'
+"""
+
+
 @dataclass(frozen=True)
 class Filter:
     """Which entries to list: all that is given must hold. Times are Unix milliseconds, `since` ≤ time < `until`."""
@@ -121,6 +135,7 @@ class Filter:
     start: int | None = None  # index, with it the oldest come first
     before: int | None = None  # index
     among: tuple[int, ...] | None = None  # indices
+    case: int | None = None  # the first request of a case: all that names it or one of its requests, and who read it
     visible_to: str | None = None  # a person: only entries of their own or about them, answers to them, and the genesis
 
     def where(self) -> tuple[str, list[object]]:
@@ -136,6 +151,7 @@ class Filter:
             ("idx >= ?", self.start),
             ("idx < ?", self.before),
             ("idx IN (SELECT value FROM json_each(?))", None if self.among is None else json.dumps(self.among)),
+            (f"idx IN ({_OF_CASE})", self.case),
             (f"idx IN ({_VISIBLE})", self.visible_to),
         ]
         given = [(sql, value) for sql, value in conditions if value is not None]
