@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -227,11 +227,36 @@ HOSTILE_CASE: dict[str, object] = {
 }
 
 
+HOSTILE_ENTRY: Final = json.dumps(
+    {
+        "actor": "ana\x1b[2J",
+        "address": "\u202e",
+        "hardware_key": False,
+        "index": 18,
+        "kind": "withdraw",
+        "policy": 1,
+        "request": 17,
+        "role": "web\x07",
+        "signature": "AAAA",
+        "statement": '{"reason":"\\u001b[2J"}',
+        "time": 1,
+    },
+    sort_keys=True,
+    separators=(",", ":"),
+    ensure_ascii=False,
+).replace("\x1b", "\\u001b").replace("\x07", "\\u0007")
+
+
+def case_file(case: Mapping[str, object], *entries: str) -> dict[str, object]:
+    return {"case": 17, "requests": [case], "entries": list(entries), "more": False}
+
+
 @pytest.mark.parametrize("command", [["show", "17"], ["show", "17", "--json"], ["requests"], ["approve", "17", "--yes"]])
 def test_what_others_wrote_in_a_request_never_drives_the_terminal(
     believer: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     ca.answers["/v1/requests/17"] = lambda: (200, {}, json.dumps(HOSTILE_CASE).encode())
+    ca.answers["/v1/cases/17"] = lambda: (200, {}, json.dumps(case_file(HOSTILE_CASE, HOSTILE_ENTRY, "\x1b[2J")).encode())
     ca.answers["/v1/requests"] = lambda: (200, {}, json.dumps({"requests": [HOSTILE_CASE]}).encode())
     run(command)
     shown = capsys.readouterr()
@@ -241,8 +266,16 @@ def test_what_others_wrote_in_a_request_never_drives_the_terminal(
 
 @pytest.mark.parametrize("change", [{"person": "../eve"}, {"role": "x\n"}, {"leaf": "x"}, {"status": "OK\x1b"}, {"steps": 1}])
 def test_a_case_with_a_name_that_is_none_is_refused(believer: Home, ca: LyingCA, change: dict[str, object]) -> None:
-    ca.answers["/v1/requests/17"] = lambda: (200, {}, json.dumps(HOSTILE_CASE | change).encode())
+    ca.answers["/v1/cases/17"] = lambda: (200, {}, json.dumps(case_file(HOSTILE_CASE | change)).encode())
     assert run(["show", "17"]) == 1
+
+
+def test_a_signature_in_a_case_file_that_does_not_verify_is_said(
+    believer: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca.answers["/v1/cases/17"] = lambda: (200, {}, json.dumps(case_file(HOSTILE_CASE, HOSTILE_ENTRY)).encode())
+    assert run(["show", "17"]) == 0
+    assert "BAD: the signatures of these entries do not verify: 18" in capsys.readouterr().err
 
 
 def test_an_approval_signs_nothing_that_the_log_does_not_prove(
