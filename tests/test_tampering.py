@@ -40,6 +40,11 @@ SEED: Final = random.SystemRandom().randrange(2**32)
 @pytest.fixture
 def lived(world: World) -> World:
     """A log with something of most kinds."""
+    return live(world)
+
+
+def live(world: World) -> World:
+    """Lets something of most kinds happen."""
     world.ask("ana", role="dev")
     world.ask("bo")
     request = held(world)

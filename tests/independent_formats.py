@@ -1,0 +1,266 @@
+"""The formats of `ca/FORMATS.md` read by a second program, of which nothing is imported from this project.
+
+The lists of fields are read from the document itself. RFC 6962 §2.1 for the tree, RFC 8032 by libsodium, OpenSSH's PROTOCOL
+files; other keys than Ed25519 are judged by `ssh-keygen`.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nacl.bindings
+import nacl.exceptions
+
+DOCUMENT = (Path(__file__).parents[1] / "ca" / "FORMATS.md").read_text()
+LIMITS = {name: int(value) for name, value in re.findall(r"\| `([a-z._]+\.[A-Z_]+)` \| (\d+) \|", DOCUMENT)}
+Fields = dict[str, tuple[str, bool]]  # name → type, whether it is optional
+Members = dict[str, Any]
+
+
+class Wrong(Exception):
+    """What is wrong."""
+
+
+def demand(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise Wrong(otherwise)
+
+
+# -------------------------------------------------------- the document's lists
+
+
+def parts() -> dict[str, Fields]:
+    """The fields below each heading of the document."""
+    found = {}
+    for part in DOCUMENT.split("\n### ")[1:]:
+        heading, _, rest = part.partition("\n")
+        listed = re.search(r"```fields\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL)
+        lines = [re.split(r"\s{2,}", line.strip()) for line in listed[1].splitlines()] if listed else []
+        found[heading] = {line[1]: (line[0], line[2:] == ["optional"]) for line in lines if len(line) > 1}
+    return found
+
+
+PARTS = parts()
+
+
+def named(word: str) -> dict[str, Fields]:
+    """The fields of each thing that the headings `WORD …` name."""
+    headings = [heading for heading in PARTS if re.match(rf"{word}s? ", heading, re.IGNORECASE) and "`" in heading]
+    return {name: PARTS[heading] for heading in headings for name in re.findall(r"`([a-z-]+)`", heading)}
+
+
+STATEMENTS = {name: PARTS["Every statement"] | fields for name, fields in (named("Statement") | named("Statements")).items()}
+ENTRIES = {}
+for kind, own in (named("Entry") | named("Entries")).items():
+    said = {} if kind in {"genesis", "policy", "issue", "seal", "kit", "break-glass"} else PARTS["What a person caused"]
+    decided = PARTS["Every decision"] if kind in {"request", "approve", "renew", "refuse"} else {}
+    ENTRIES[kind] = PARTS["Every entry"] | said | decided | own
+STRUCTURES = {"finding": "Finding", "way": "Way", "step": "Step", "privilege": "Privilege", "duty": "Duty", "seal": "Seal"}
+STRUCTURES |= {"share": "Share", "facts": "Kit facts"}
+
+
+def read(source: bytes, kinds: dict[str, Fields], tag: str) -> Members:
+    """One JSON object in its canonical spelling, with the members that its kind has."""
+    try:
+        text = source.decode()
+        members = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Wrong(f"no JSON: {error}") from error
+    demand(isinstance(members, dict) and members.get(tag) in kinds, "of no known kind")
+    check_fields(members, kinds[members[tag]])
+    canonical = json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    demand(canonical == text, "not canonical")
+    return dict(members)
+
+
+def check_fields(members: Any, fields: Fields) -> None:
+    demand(isinstance(members, dict), "no object")
+    demand(members.keys() <= fields.keys(), f"unknown members {members.keys() - fields.keys()}")
+    demand({name for name, (_, optional) in fields.items() if not optional} <= members.keys(), "members are missing")
+    for name, value in members.items():
+        check_type(value, fields[name][0])
+
+
+def check_type(value: Any, kind: str) -> None:
+    for prefix, shape in (("list of ", list), ("map of ", dict)):
+        if kind.startswith(prefix):
+            demand(type(value) is shape, f"not a {kind}")
+            for member in value.values() if shape is dict else value:
+                check_type(member, kind.removeprefix(prefix))
+            return
+    if kind in STRUCTURES:
+        check_fields(value, PARTS[STRUCTURES[kind]])
+        return
+    demand(type(value) is {"text": str, "base64": str, "integer": int, "boolean": bool}[kind], f"not {kind}")
+    demand(kind != "integer" or -(2**63) <= value < 2**63, "an integer of more than 64 bits")
+    if kind == "base64":
+        binary(value)
+
+
+def binary(text: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise Wrong("no base64") from error
+    demand(base64.b64encode(raw).decode() == text, "no canonical base64")
+    return raw
+
+
+# ------------------------------------------------------------- keys, signatures
+
+
+class Wire:
+    """RFC 4251 §5."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw, self.at = raw, 0
+
+    def take(self, count: int) -> bytes:
+        demand(self.at + count <= len(self.raw), "it ends early")
+        self.at += count
+        return self.raw[self.at - count : self.at]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def string(self) -> bytes:
+        return self.take(self.number(4))
+
+    def strings(self) -> Iterator[bytes]:
+        while self.at < len(self.raw):
+            yield self.string()
+
+    def end(self) -> None:
+        demand(self.at == len(self.raw), "bytes behind the end")
+
+
+def packed(*values: bytes) -> bytes:
+    return b"".join(len(value).to_bytes(4, "big") + value for value in values)
+
+
+def key_of(line: str) -> bytes:
+    """The blob of `type base64 …`."""
+    words = line.split(" ")
+    blob = binary(words[1])
+    demand(Wire(blob).string() == words[0].encode(), "a key of another type")
+    return blob
+
+
+def ed25519(key: bytes, signature: bytes, message: bytes) -> None:
+    try:
+        nacl.bindings.crypto_sign_open(signature + message, key)
+    except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError) as error:
+        raise Wrong("a signature that does not verify") from error
+
+
+def check_sshsig(encoded: str, message: str) -> tuple[bytes, bool]:
+    """The key that signed, and whether a security key proved a touch."""
+    blob = binary(encoded)
+    wire = Wire(blob)
+    demand(wire.take(6) == b"SSHSIG" and wire.number(4) == 1, "no SSHSIG")
+    key, namespace, reserved, digest, signature = (wire.string() for _ in range(5))
+    wire.end()
+    demand((namespace, reserved, digest) == (b"jit-ssh", b"", b"sha512"), "an SSHSIG for something else")
+    signed = b"SSHSIG" + packed(namespace, reserved, digest, hashlib.sha512(message.encode()).digest())
+    public, made = Wire(key), Wire(signature)
+    kind, algorithm = public.string(), made.string()
+    if kind == b"ssh-ed25519" == algorithm:
+        ed25519(public.string(), made.string(), signed)
+        made.end()
+        return key, False
+    by_ssh_keygen(blob, message)
+    if not kind.startswith(b"sk-"):
+        return key, False
+    made.string()
+    return key, bool(made.take(1)[0] & 1)
+
+
+def by_ssh_keygen(blob: bytes, message: str) -> None:
+    with tempfile.NamedTemporaryFile("w") as file:
+        body = base64.encodebytes(blob).decode()
+        file.write(f"-----BEGIN SSH SIGNATURE-----\n{body}-----END SSH SIGNATURE-----\n")
+        file.flush()
+        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", "jit-ssh", "-s", file.name]
+        done = subprocess.run(command, input=message.encode(), capture_output=True, check=False)
+    demand(done.returncode == 0, "a signature that ssh-keygen refuses")
+
+
+# --------------------------------------------------------------- tree and notes
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + entry).digest()
+
+
+def tree_hash(leaves: list[bytes]) -> bytes:
+    """MTH of RFC 6962 §2.1."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\x01" + tree_hash(leaves[:split]) + tree_hash(leaves[split:])).digest()
+
+
+def check_note(note: str, log_key: str) -> tuple[int, bytes]:
+    """Size and root of a checkpoint that this verifier key signed."""
+    name, key_id, encoded = log_key.split("+", 2)
+    key = binary(encoded)
+    expected = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
+    demand(key[:1] == b"\x01" and len(key) == 33 and key_id == expected.hex(), "a verifier key that is none")
+    text, found, lines = note.rpartition("\n\n")
+    demand(found and re.fullmatch(r"(— [^ +\n]+ [A-Za-z0-9+/=]+\n)+", lines), "no signed note")
+    ours = [binary(line.split(" ")[2]) for line in lines.splitlines() if line.split(" ")[1] == name]
+    ours = [raw for raw in ours if raw[:4] == expected]
+    demand(len(ours) == 1, "not exactly one signature by the log")
+    ed25519(key[1:], ours[0][4:], text.encode() + b"\n")
+    body = text.split("\n")
+    demand(len(body) == 3 and body[0] == name and re.fullmatch(r"0|[1-9][0-9]*", body[1]), "no checkpoint")
+    root = binary(body[2])
+    demand(len(root) == 32, "a root of another length")
+    return int(body[1]), root
+
+
+# ---------------------------------------------------------------- certificates
+
+KEY_FIELDS = {name: int(count) for name, count in re.findall(r"\| `((?:ssh|sk|ecdsa)[a-z0-9@.-]+)` \| (\d) \|", DOCUMENT)}
+
+
+def certificate(tbs: bytes) -> Members:
+    """The fields of a certificate to be signed, in the one form that the document allows."""
+    wire = Wire(tbs)
+    kind = wire.string().decode(errors="replace")
+    types = {name.removesuffix("@openssh.com") + "-cert-v01@openssh.com": name for name in KEY_FIELDS}
+    demand(kind in types, "a certificate of another type")
+    demand(len(wire.string()) == 32, "a nonce of another length")
+    key = packed(types[kind].encode(), *(wire.string() for _ in range(KEY_FIELDS[types[kind]])))
+    serial, user = wire.number(8), wire.number(4)
+    demand(user == 1, "no user certificate")
+    key_id, principals = wire.string().decode(), [name.decode() for name in Wire(wire.string()).strings()]
+    demand(principals, "no principals")
+    valid_after, valid_before = wire.number(8), wire.number(8)
+    critical, extensions = (list(Wire(wire.string()).strings()) for _ in range(2))
+    demand(wire.string() == b"", "the reserved field is used")
+    ca_key = wire.string()
+    wire.end()
+    found: Members = {"force_command": None, "source_address": None}
+    for name, value in zip(critical[::2], critical[1::2], strict=True):
+        option = {b"force-command": "force_command", b"source-address": "source_address"}.get(name)
+        demand(option and found[option] is None and not (option == "force_command" and found["source_address"]), "an option")
+        inner = Wire(value)
+        found[str(option)] = inner.string().decode()
+        inner.end()
+    permit = [name.decode().removeprefix("permit-") for name in extensions[::2]]
+    demand(not any(extensions[1::2]) and [f"permit-{each}".encode() for each in permit] == extensions[::2], "an extension")
+    return found | {
+        "key": key, "serial": serial, "key_id": key_id, "principals": principals, "valid_after": valid_after,
+        "valid_before": valid_before, "permit": permit, "ca_key": ca_key,
+    }
