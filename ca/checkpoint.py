@@ -156,6 +156,13 @@ def open_note(note: str | bytes, key: VerifierKey) -> str:
     return text
 
 
+def signed_alone(note: str | bytes, key: VerifierKey) -> str:
+    """The note without the signature lines of others. Raises like `open_note`."""
+    text, lines = open_note(note, key), split_note(note)[1]
+    [ours] = [signature for name, key_id, signature in lines if (name, key_id) == (key.name, key.key_id)]
+    return f"{text}\n{key.line(ours)}"
+
+
 def open_checkpoint(note: str | bytes, key: VerifierKey) -> Checkpoint:
     """The checkpoint in a note that the log's `key` signed, whose name is the log's origin.
 

@@ -5,6 +5,7 @@ by it. Losing it loses no proof: whoever got a certificate has the cosignatures 
 """
 
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from ca.checkpoint import VerifierKey
 from ca.cosignature import Cosignature, WitnessKey
-from ca.errors import LogUnwritable, Misconfigured
+from ca.errors import Misconfigured
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS answers (
@@ -23,6 +24,7 @@ _SCHEMA: Final = """
     CREATE TRIGGER IF NOT EXISTS answers_update BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers is append-only'); END;
     CREATE TRIGGER IF NOT EXISTS answers_delete BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT, 'answers is append-only'); END;
 """
+_PACE: Final = 1.0  # seconds between two rows of a witness: under load there are many cosignatures a second
 _INSERT: Final = "INSERT INTO answers (log, witness, size, line, alarm) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -32,7 +34,9 @@ class Cosigned:
     def __init__(self, path: Path, log: VerifierKey) -> None:
         """Opens or makes the file; `log` is whose checkpoints are cosigned. Raises `Misconfigured`."""
         self._log = str(log)
-        self._turn = Lock()
+        self._turn = Lock()  # owns all of:
+        self._newest: dict[WitnessKey, tuple[int, str]] = {}  # what is not kept yet: size and line
+        self._kept: dict[WitnessKey, float] = {}  # when something was, by the monotonic clock
         try:
             path.touch(0o600, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
@@ -45,14 +49,28 @@ class Cosigned:
             raise Misconfigured(f"{path} cannot be used: {error}", hint) from error
 
     def keep(self, size: int, cosignature: Cosignature) -> None:
-        """That a witness cosigned the checkpoint of this size. What cannot be kept is not: it was cosigned all the same."""
-        with suppress(LogUnwritable):
-            self._add(str(cosignature.witness), size, cosignature.line, None)
+        """That a witness cosigned the checkpoint of this size: the newest of each second, at the latest with the next or `flush`.
+
+        What cannot be kept is not: it was cosigned all the same.
+        """
+        with self._turn:
+            self._newest[cosignature.witness] = size, cosignature.line
+            due = time.monotonic() >= self._kept.get(cosignature.witness, 0) + _PACE
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Keeps what was not kept yet."""
+        with self._turn:
+            newest, self._newest = self._newest, {}
+            self._kept |= dict.fromkeys(newest, time.monotonic())
+        for witness, (size, line) in newest.items():
+            self._add(str(witness), size, line, None)
 
     def alarm(self, size: int, witness: WitnessKey, sentence: str) -> None:
         """That a witness has seen another history than this log of so many entries."""
-        with suppress(LogUnwritable):
-            self._add(str(witness), size, None, sentence)
+        self.flush()
+        self._add(str(witness), size, None, sentence)
 
     def largest(self, witness: WitnessKey) -> int:
         """The size of the largest checkpoint that the witness cosigned, as far as is remembered; else 0."""
@@ -69,8 +87,5 @@ class Cosigned:
         return None if row is None else row[0]
 
     def _add(self, *row: object) -> None:
-        try:
-            with self._turn:
-                self._db.execute(_INSERT, [self._log, *row])
-        except sqlite3.Error as error:
-            raise LogUnwritable(f"what a witness answered cannot be kept: {error}") from error
+        with suppress(sqlite3.Error), self._turn:
+            self._db.execute(_INSERT, [self._log, *row])

@@ -10,11 +10,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint
+from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, signed_alone
 from ca.cosignature import WitnessKey, cosign
 from ca.errors import JitSshError, LogUnwritable, Misconfigured, NotFound
 from ca.signers.file import FileSigner
@@ -96,7 +96,8 @@ class Witness:
         """
         submission = Submission.parse(body)
         log = _watched(self._db, submission.origin)
-        open_checkpoint(submission.note, log.key)  # before the lock: who does not have a log's key makes nobody wait
+        # Before the lock: who does not have a log's key makes nobody wait. What others added to the note is not kept.
+        submission = replace(submission, note=signed_alone(submission.note, log.key))
         try:
             with self._transaction() as db:
                 log = _watched(db, submission.origin)

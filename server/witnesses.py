@@ -15,7 +15,7 @@ from typing import Final
 
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint
 from ca.cosignature import Cosignature, WitnessKey, attach
-from ca.errors import JitSshError, LogDamaged, NotWitnessed
+from ca.errors import JitSshError, LogDamaged, Misconfigured, NotWitnessed
 from ca.log import Reading
 from ca.witness import AnotherHistory
 from server.config import LogSettings
@@ -45,6 +45,9 @@ class Witnesses:
     """Everybody who watches the log of `store`. Safe to use from many threads."""
 
     def __init__(self, store: Reading, key: VerifierKey, settings: LogSettings, memory: Cosigned) -> None:
+        """`key` is the log's. Raises `Misconfigured` when it is one of the witnesses' as well."""
+        if any(each.witness.public_key == key.public_key for each in settings.witnesses):
+            raise Misconfigured("log.witnesses has the log's own key", "Name witnesses that others run")
         self._store = store
         self._key = key
         self._quorum = settings.quorum
@@ -92,6 +95,7 @@ class Witnesses:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._memory.flush()
 
     # ------------------------------------------------------------- for the log
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ca.checkpoint import MAX_NOTE_LENGTH, Checkpoint, VerifierKey, open_checkpoint, open_note, sign_note
+from ca.checkpoint import MAX_NOTE_LENGTH, Checkpoint, VerifierKey, open_checkpoint, open_note, sign_note, signed_alone
 from ca.errors import BadSignature, Malformed, SignerFailed
 from ca.merkle import EMPTY_ROOT, MAX_SIZE
 
@@ -73,6 +73,12 @@ def test_the_example_checkpoint_of_c2sp_is_read_but_believed_by_nobody_without_i
 @pytest.mark.parametrize("key", [NEUMANN, SUM_GOLANG], ids=lambda key: key.name)
 def test_published_verifier_keys_survive_a_round_trip(key: VerifierKey) -> None:
     assert VerifierKey.parse(str(key)) == key
+
+
+def test_a_note_alone_has_the_signature_of_one_key() -> None:
+    assert signed_alone(NOTE + line_of(WITNESS, WITNESS_SIGN) + "— somebody AAAAAAAA\n", KEY) == NOTE
+    with pytest.raises(BadSignature):
+        signed_alone(NOTE, NAMESAKE)
 
 
 # ---------------------------------------------------------------- checkpoints

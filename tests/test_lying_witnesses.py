@@ -1,11 +1,12 @@
 """Witnesses that lie, hang or shout change nothing; honest ones serve many at once. Real HTTP, in one process."""
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from werkzeug.test import TestResponse
 
-from ca.checkpoint import VerifierKey
+from ca.checkpoint import Checkpoint, VerifierKey
 from ca.cosignature import WitnessKey, cosign, cosignatures
-from ca.errors import JitSshError, LogDamaged, NotWitnessed
+from ca.errors import JitSshError, LogDamaged, Misconfigured, NotWitnessed
 from ca.witness import STATUS, Conflict, Submission
 from server import witness_client, witness_store
 from server.config import LogSettings, WitnessSettings
@@ -282,3 +283,23 @@ def test_an_alarm_that_is_remembered_ends_when_the_witness_cosigns_at_a_start(wo
 
 def key_as(origin: str, world: World) -> VerifierKey:
     return VerifierKey(origin, world.ca.log.key.public_key)
+
+
+def test_a_log_that_is_its_own_witness_is_refused(world: World) -> None:
+    itself = WitnessKey("w1.example.org", world.ca.log.key.public_key)
+    with pytest.raises(Misconfigured, match="the log's own key"), watched(world, 1, ("http://127.0.0.1:9", itself)):
+        pass
+
+
+def test_under_load_the_newest_cosignature_of_a_second_is_remembered(world: World, tmp_path: Path) -> None:
+    key, private = key_of(1)
+    memory = Cosigned(tmp_path / "witnessed", world.ca.log.key)
+    for size in range(1, 1001):
+        memory.keep(size, cosign(Checkpoint("log", size, bytes(32)).body(), key, 5, private.sign))
+    memory.flush()
+    assert memory.largest(key) == 1000
+    with closing(sqlite3.connect(tmp_path / "witnessed")) as db:
+        assert db.execute("SELECT count(*) FROM answers").fetchone()[0] < 20
+        for change in ("UPDATE answers SET size = 1", "DELETE FROM answers"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                db.execute(change)

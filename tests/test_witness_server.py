@@ -1,6 +1,7 @@
 """A real `jit-ssh-ca witness serve`: asked over HTTP, by two processes on one file, and killed at random moments."""
 
 import random
+import resource
 import sqlite3
 import threading
 import urllib.error
@@ -26,7 +27,7 @@ from tests.running import run
 from tests.witnessing import NAME, Serving, made
 
 RACES: Final = 100
-KILLS: Final = 6
+KILLS: Final = 4
 LOGS: Final = 40  # for each kill: about as many as are answered before it
 OTHER_KEY: Final = Ed25519PrivateKey.from_private_bytes(b"\3" * 32).public_key().public_bytes_raw()
 
@@ -114,8 +115,9 @@ def test_two_roots_of_one_size_are_kept_as_evidence_and_shown(witness: Serving, 
     log = fresh_log(directory, "split.example.com")
     other = History(log.origin).grow("genesis", "another", "history")
     assert witness.submit(log.submission(0))[0] == 200
-    for _ in range(3):
-        assert witness.submit(other.submission(3))[0] == 409
+    for junk in ("", "— a AAAAAAAA\n", "— b AAAAAAAA\n"):  # what anybody may add to a note makes it no other evidence
+        sent = other.submission(3)
+        assert witness.submit(Submission(3, sent.proof, sent.note + junk))[0] == 409
     with closing(sqlite3.connect(directory / "witness.db")) as db:
         kept = db.execute("SELECT note, cosigned FROM evidence WHERE origin = ?", [log.origin]).fetchall()
     assert kept == [(other.note(), log.note())]
@@ -205,6 +207,25 @@ def test_no_kill_makes_a_witness_contradict_itself(tmp_path: Path) -> None:
                 attack.submit(server, origin, leaf)
     server.stop()
     assert sorted(len(leaves) for leaves in attack.cosigned.values()) == [1] * (KILLS * LOGS)
+
+
+def test_a_witness_that_cannot_write_cosigns_nothing(tmp_path: Path) -> None:
+    key = made(tmp_path / "w")
+    log = History().grow("genesis", "policy")
+    server = Serving(tmp_path / "w")
+    assert server.submit(log.submission(0))[0] == 200
+    written = (tmp_path / "w" / "witness.db-wal").stat().st_size
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (written, written))  # as a full disk would be
+    log.grow("a")
+    for _ in range(2):
+        assert server.submit(log.submission(2))[0] == 503
+    server.stop()
+    again = Serving(tmp_path / "w")
+    other = History().grow("genesis", "policy").fork("b")
+    status, answer = again.submit(other.submission(2))
+    assert status == 200, "it never said anything of the checkpoint that it could not keep"
+    received(other.note(), answer, key)
+    again.stop()
 
 
 # -------------------------------------------------------------------- commands
