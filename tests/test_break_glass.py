@@ -370,7 +370,7 @@ def test_whoever_does_not_say_yes_gets_nothing(laptop: Laptop) -> None:
 def test_no_secret_is_in_a_file_an_argument_the_environment_or_on_the_screen(laptop: Laptop) -> None:
     with laptop.opened() as program:
         at_share(program, laptop, 2)
-        seen = list(_of_the_processes(str(laptop.kit)))
+        seen = list(_of_the_processes(str(laptop.kit), program.said))
         program.type(laptop.sealed.shares["di"] + "\n")
         assert program.end() == 0
     seen += [content for _, content in laptop.files()] + [program.said.encode()]
@@ -391,8 +391,8 @@ def test_what_is_typed_ahead_does_not_show_either(laptop: Laptop) -> None:
     assert not any(" ".join(words.split()[:3]) in program.said for words in (first, second))
 
 
-def _of_the_processes(kit: str) -> Iterator[bytes]:
-    """What the system tells of the running kit; it must forbid core dumps."""
+def _of_the_processes(kit: str, said: str) -> Iterator[bytes]:
+    """What the system tells of the running kit; it must forbid core dumps, and lock its memory or have said that it cannot."""
     found = False
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -404,6 +404,9 @@ def _of_the_processes(kit: str) -> Iterator[bytes]:
             yield arguments
             yield (process / "environ").read_bytes() if os.access(process / "environ", os.R_OK) else b""
             assert re.search(r"^Max core file size +0 +0 ", (process / "limits").read_text(), re.MULTILINE)
+            locked = re.search(r"^VmLck:\s+[1-9]", (process / "status").read_text(), re.MULTILINE)
+            swaps = len(Path("/proc/swaps").read_text().splitlines()) > 1
+            assert locked or not swaps or "does not let the program lock its memory" in said
     assert found
 
 

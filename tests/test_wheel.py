@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ca.kit import Facts
+from server.kit import build
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -63,3 +66,16 @@ opened = open_ca(Path({str(tmp_path / "ca")!r}), lambda path: b"")
 print(create_app(opened.ca, opened.store).test_client().get("/").text)
 """
     assert "<h1>wheel.example</h1>" in run(bare, "python", "-c", program)
+
+
+def test_the_break_glass_kit_is_the_one_of_the_checkout(bare: Path, tmp_path: Path) -> None:
+    facts = ROOT / "tests" / "vectors" / "statement-and-entry" / "facts.json"
+    build(tmp_path / "here", Facts.parse(facts.read_bytes()))
+    program = f"""
+from pathlib import Path
+from ca.kit import Facts
+from server.kit import build
+build(Path({str(tmp_path / "there")!r}), Facts.parse(Path({str(facts)!r}).read_bytes()))
+"""
+    run(bare, "python", "-c", program)
+    assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()

@@ -3,6 +3,7 @@
 import getpass
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -71,7 +72,8 @@ def enters(target: Target, private_key: Path, certificate: Path) -> bool:
     *options, separator, host = target.arguments
     command = ["ssh", *identity, *options, separator, host, "true"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
+        # What the host says belongs to the talk: a nologin shell, for example, says so.
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         say(f"ssh: {error}")
         return False

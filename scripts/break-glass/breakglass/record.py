@@ -1,5 +1,6 @@
 """The journal as a file: a line is on the disk when `write` returns, or it is not there at all."""
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -86,11 +87,10 @@ def _believed(_signature: bytes, _message: bytes) -> None:
 
 
 def _sync(file: int) -> None:
-    """On a Mac, fsync alone leaves the line in the disk's own memory."""
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(file)
+    os.fsync(file)
+    if hasattr(fcntl, "F_FULLFSYNC"):  # a Mac: fsync alone leaves the line in the disk's own memory
+        with contextlib.suppress(OSError):  # of a file system that has no such thing
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
 
 
 def _sync_directory(path: Path) -> None:
