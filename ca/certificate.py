@@ -155,9 +155,26 @@ class Certificate:
             nonce=nonce,
             log_proof=log_proof,
         )
-        if not reader.has_read(certificate.to_be_signed):
+        if reader.so_far != certificate.to_be_signed:
             raise Malformed("the certificate is not in its canonical form: an option is out of order or stands twice")
         return certificate
+
+
+def add_proof(to_be_signed: bytes, proof: str) -> bytes:
+    """The bytes of the same certificate with the proof among its extensions, before all others.
+
+    Whoever signs them parses the outcome: here nothing is judged but where the extensions are. Raises `Malformed`.
+    """
+    reader = Reader(to_be_signed, "the certificate")
+    for _ in range(1 + _KEY_STRINGS[_KEY_ALGORITHM[reader.text()]]):
+        reader.string()  # the nonce, and the key
+    reader.take(8 + 4)  # serial and type
+    for _ in range(2):
+        reader.string()  # key id and principals
+    reader.take(8 + 8)  # the validity
+    reader.string()  # critical options
+    before, extensions, behind = reader.so_far, reader.string(), reader.rest()
+    return before + string(string(LOG_PROOF) + string(string(proof)) + extensions) + behind
 
 
 @dataclass(frozen=True)

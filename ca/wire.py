@@ -80,9 +80,14 @@ class Reader:
             raise Malformed(f"{self._what} has an integer that is zero, negative or padded")
         return number
 
-    def has_read(self, exactly: bytes) -> bool:
-        """Whether all that was read so far is `exactly` these bytes."""
-        return self._source[: self._at] == exactly
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.take(len(self._source) - self._at)
+
+    @property
+    def so_far(self) -> bytes:
+        """All that was read."""
+        return self._source[: self._at]
 
     @property
     def done(self) -> bool:

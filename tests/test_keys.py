@@ -80,7 +80,7 @@ def test_what_is_written_is_read(raw: bytes, small: int, large: int, text: str, 
     reader = Reader(encoded, "it")
     assert (reader.string(), reader.u32(), reader.u64(), reader.text(), reader.mpint()) == (raw, small, large, text, number)
     assert reader.done
-    assert reader.has_read(encoded)
+    assert reader.so_far == encoded
     reader.end()
 
 

@@ -147,7 +147,7 @@ def _check_certificate(blob: bytes, said: Certified, emergency: bytes) -> None:
         + string(emergency)
     )  # fmt: skip
     reader.take(len(expected) - len(string(expected_type) + string(nonce)))
-    if not reader.has_read(expected):
+    if reader.so_far != expected:
         raise Malformed("a field differs")
     reader.string()
     reader.end()
