@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import chain, product
 from math import prod
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from ca.conditions import Condition, Conditions, Facts, Sample, whenever
 from ca.entry import Step
@@ -56,9 +56,9 @@ def compare(old: Policy, new: Policy, now: datetime) -> tuple[Change, ...]:
     Who is on call is compared by level: which sources say so is told when they change. Raises `Misconfigured` for a role with
     more than `MOST_STATES` states.
     """
-    classes = tuple(_classes(old, new).items())
+    people = _People.of(old, new)
     names = sorted(old.roles.keys() | new.roles.keys())
-    found = chain(_apart_from_roles(old, new), *(_Comparison(old, new, name, classes, now).changes() for name in names))
+    found = chain(_apart_from_roles(old, new), *(_Comparison(old, new, name, people, now).changes() for name in names))
     order = ("gains", "loses", "changes")
     return tuple(sorted(found, key=lambda each: (order.index(each.direction), each.role or "", each.what)))
 
@@ -96,13 +96,21 @@ _Groups = frozenset[str] | None  # None: the person is not there
 _Alike = tuple[_Groups, _Groups]  # under the old policy and the new
 
 
-def _classes(old: Policy, new: Policy) -> dict[_Alike, list[str]]:
-    """The people of both policies, by their groups under each."""
-    found: dict[_Alike, list[str]] = {}
-    for name in sorted(old.people.keys() | new.people.keys()):
-        before, after = (frozenset(policy.people[name].groups) if name in policy.people else None for policy in (old, new))
-        found.setdefault((before, after), []).append(name)
-    return found
+@dataclass(frozen=True)
+class _People:
+    """The people of both policies by their groups under each, and the groups whose people are others."""
+
+    classes: tuple[tuple[_Alike, list[str]], ...]
+    changed: frozenset[str]
+
+    @classmethod
+    def of(cls, old: Policy, new: Policy) -> Self:
+        found: dict[_Alike, list[str]] = {}
+        for name in sorted(old.people.keys() | new.people.keys()):
+            before, after = (frozenset(policy.people[name].groups) if name in policy.people else None for policy in (old, new))
+            found.setdefault((before, after), []).append(name)
+        groups = [(before or frozenset()) ^ (after or frozenset()) for before, after in found]
+        return cls(tuple(found.items()), frozenset().union(*groups))
 
 
 @dataclass(frozen=True)
@@ -138,19 +146,17 @@ _Found = tuple[Direction, str, Witness]
 class _Comparison:
     """One role under both policies."""
 
-    def __init__(
-        self, old: Policy, new: Policy, name: str, classes: tuple[tuple[_Alike, list[str]], ...], begin: datetime
-    ) -> None:
+    def __init__(self, old: Policy, new: Policy, name: str, people: _People, begin: datetime) -> None:
         self._old, self._new = (_Side(policy, policy.roles.get(name)) for policy in (old, new))
         self._name = name
-        self._classes = classes
+        self._people = people
         self._begin = begin
 
     def changes(self) -> Iterator[Change]:
         """What is otherwise about it, the same for several people told once."""
         old, new = self._old, self._new
         gives = tuple(_given(old.role, new.role)) if old.role and new.role else ()
-        classes = [each for each in self._classes if gives or each[0][0] != each[0][1] or not self._is_the_same]
+        classes = [each for each in self._people.classes if gives or each[0][0] != each[0][1] or not self._is_the_same]
         people: dict[tuple[Direction, str], list[list[str]]] = {}
         witnesses: dict[tuple[Direction, str], Witness] = {}
         known: dict[object, tuple[tuple[_Found, ...], bool]] = {}
@@ -164,7 +170,7 @@ class _Comparison:
                 people.setdefault(change, []).extend(several)
         for (direction, what), each in people.items():
             yield Change(direction, self._name, what, tuple(sorted(chain(*each))), witnesses.get((direction, what)))
-        if old.role and new.role:
+        if old.role and new.role and not self._has_the_same_approvers:
             yield from _sets(self._name, "may approve it", _all_in(old.policy, old.approvers), _all_in(new.policy, new.approvers))
 
     @cached_property
@@ -173,8 +179,11 @@ class _Comparison:
         old, new = self._old, self._new
         if old.role is None or new.role is None:
             return False
-        same = old.blocks == new.blocks and _limits(old.role) == _limits(new.role)
-        return same and all(old.policy.members(group) == new.policy.members(group) for group in old.approvers)
+        return self._has_the_same_approvers and old.blocks == new.blocks and _limits(old.role) == _limits(new.role)
+
+    @cached_property
+    def _has_the_same_approvers(self) -> bool:
+        return self._old.approvers == self._new.approvers and self._people.changed.isdisjoint(self._old.approvers)
 
     def _alike(self, classes: list[tuple[_Alike, list[str]]]) -> Iterator[tuple[_Alike, list[list[str]]]]:
         """People whom these rules cannot tell apart, in several lists; whoever is named in a rule is alone."""

@@ -14,6 +14,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, Strict, ValidationInfo
@@ -221,6 +222,7 @@ def _attempts(piece: re.Match[str]) -> int:
     return int(piece["most"]) - int(piece["least"]) + 1 if piece["most"] else 1
 
 
+@lru_cache(maxsize=256)  # many roles ask for the same
 def _reason_pattern(text: str) -> re.Pattern[str]:
     body = text.removeprefix("^").removesuffix("$")
     pieces = list(_PIECE.finditer(body))
