@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ca import acts, asking, entry, roles
 from ca.acts import Moment, OnCallFacts, Rules, Said
@@ -26,6 +26,8 @@ from ca.signers.uri import Signer
 from ca.statement import FRESH, CertificateStatement, RequestStatement
 from ca.trust import Trust
 from ca.wire import decode_base64, string
+
+_NOT_GIVEN: Final = "It was given to nobody. Restore the newest copy of the database"
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class CertificateAuthority:
         except (Malformed, BadSignature) as error:
             raise SignerFailed(f"the CA key made a signature that does not verify: {error.message}") from error
         if signed.certificate.bare.to_be_signed != logged or proof.entry != issue.encode():
-            raise LogDamaged("the certificate to be signed is not the one that is in the log", "It was given to nobody. Restore the newest copy of the database")
+            raise LogDamaged("the certificate to be signed is not the one that is in the log", _NOT_GIVEN)
         return signed
 
 

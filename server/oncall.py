@@ -93,9 +93,9 @@ class OnCall:
         self._follow()
 
     def facts(self, person: str) -> Mapping[str, Shift | str]:
-        """For each schedule the person's shift, or a sentence that says why it is not known."""
+        """For each schedule the person's shift, or a sentence that says why it is not known. A schedule is looked at once."""
         followed, watches = self._follow()
-        return {name: self._fact(name, schedule, watches[name], person) for name, schedule in followed.items()}
+        return _Facts(followed, lambda name: self._fact(name, followed[name], watches[name], person))
 
     def close(self) -> None:
         """Stops asking."""
@@ -144,6 +144,28 @@ class OnCall:
                 return oncall.shift(name, source.label, answer.slots, person, now, age)
             failures.append(f"{source.label} {failure or _SILENT}{oncall.kept(age, schedule.max_age)}")
         return f"unknown: {'; '.join(failures)}"
+
+
+class _Facts(Mapping[str, Shift | str]):
+    """What is found when a decision asks for it: most ask for no schedule, or for one of many. What was found stays so."""
+
+    def __init__(self, schedules: Mapping[str, Schedule], find: Callable[[str], Shift | str]) -> None:
+        self._schedules = schedules
+        self._find = find
+        self._found: dict[str, Shift | str] = {}
+
+    def __getitem__(self, name: str) -> Shift | str:
+        if name not in self._schedules:
+            raise KeyError(name)
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._schedules)
+
+    def __len__(self) -> int:
+        return len(self._schedules)
 
 
 def _each(watches: Iterable[tuple[_Watch | Rota, ...]]) -> Iterator[_Watch]:
