@@ -19,11 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flask.testing import FlaskClient
 
 from ca import canonical, issue, roles
+from ca.certificate import SignedCertificate
 from ca.checkpoint import VerifierKey
 from ca.issue import CertificateAuthority
 from ca.keys import ed25519_key
 from ca.log import Log
 from ca.merkle import leaf_hash
+from ca.proof import carried
 from ca.roles import Policy
 from ca.sshsig import SshSig, signed_bytes
 from ca.statement import ApproveStatement, CertificateStatement, DropStatement, ReadStatement, RequestStatement
@@ -207,6 +209,7 @@ def _make(store: SqliteStore) -> dict[str, bytes]:
         "authorization": authorization().encode(),
         **{f"entry-{index}.json": source for index, source in enumerate(store.entries(0, store.size()))},
         **seen,
+        "certificate.tlog-proof": carried(SignedCertificate.parse_line(certificate)).encode().encode(),
         "certificate-cert.pub": f"{certificate}\n".encode(),
         "asked.json": ASKED,
         "approval.json": approval(asked),

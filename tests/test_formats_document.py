@@ -46,6 +46,7 @@ from ca.errors import BadSignature, JitSshError, Malformed, Unsigned
 from ca.extract import Extract
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
+from ca.proof import proven
 from ca.statement import ReadStatement, Statement
 from ca.trust import Trust
 from ca.wire import Reader, string
@@ -589,7 +590,9 @@ def test_the_example_verifies(example: Mapping[str, bytes]) -> None:
     assert (report.entries, report.signatures, report.certificates) == (4, 2, 1)
     sources = [example[f"entry-{index}.json"] for index in range(8)]
     assert (sources[4], sources[5]) == (entry.decode(sources[4]).encode(), entry.decode(sources[5]).encode())
-    SignedCertificate.parse_line(example["certificate-cert.pub"].decode()).verify(trusted.public_keys[0])
+    signed = SignedCertificate.parse_line(example["certificate-cert.pub"].decode())
+    signed.verify(trusted.public_keys[0])
+    assert proven(signed, trusted) == checkpoint
     assert trusted.fingerprint.removeprefix("SHA256:") in TEXT
 
 
@@ -601,7 +604,10 @@ def test_the_example_verifies(example: Mapping[str, bytes]) -> None:
         ("entry-1.json", b'"index":1', b'"index":2', "cmp leaves tile"),
         ("checkpoint", b"\n4\n", b"\n5\n", "openssl pkeyutl -verify"),
         ("entry-3.json", b'"tbs":"AAAAI', b'"tbs":"AAAAJ', "cmp - tbs"),
-        ("certificate-cert.pub", b"Op3a6DAA==", b"Op3a6DAg==", "ssh-keygen -L -f certificate-cert.pub"),  # the CA's signature
+        ("entry-3.json", b'"request":2', b'"request":1', "cmp - entry-3.json"),
+        ("certificate.tlog-proof", b"\n6fNi", b"\n6eNi", "sed -n 5p certificate.tlog-proof"),
+        ("certificate.tlog-proof", b"index 3", b"index 2", "cmp - certificate.tlog-proof"),
+        ("certificate-cert.pub", b"cNrmmxDQ==", b"cNrmmxDg==", "ssh-keygen -L -f certificate-cert.pub"),  # the CA's signature
         ("policies/hosts.toml", b"web-*", b"*", "sha256sum"),
         ("approval.json", b"1200", b"1201", "-s approval.sig < approval.json"),
         ("entry-4.json", b'"index":4', b'"index":5', "cat entry-4.json; } | openssl dgst -sha256 | sed"),
