@@ -111,6 +111,10 @@ def make_laptop(directory: Path, sealed: Sealed, **changes: Any) -> Laptop:
     return Laptop(machine.home, machine.kit, facts, sealed)
 
 
+# Ctrl-C, and a line feed: a signal in the instant before a read begins is noticed when the read ends.
+CTRL_C: Final = "\x03\n"
+
+
 def types_yes(program: Running) -> None:
     """Says that all is right."""
     program.expect("Type yes: ")

@@ -29,7 +29,7 @@ from server.kit import build
 from server.sealing import Sealed
 from tests import keys
 from tests.formats_example import FixedKey
-from tests.glass import Laptop, fresh_seal, make_laptop, types_shares, types_yes
+from tests.glass import CTRL_C, Laptop, fresh_seal, make_laptop, types_shares, types_yes
 from tests.home import Running
 from tests.journals import Pen
 from tests.sshd import current_account, install_host, make_key, make_prefix, running
@@ -245,7 +245,7 @@ def at_share(program: Running, laptop: Laptop, number: int = 1) -> None:
 
 def ends_at_terminal(program: Running, laptop: Laptop) -> None:
     """Ctrl-C: nothing was handed out, and the journal has a line."""
-    program.type("\x03")
+    program.type(CTRL_C)
     assert program.end() == 1
     assert "given up at the terminal" in program.said
     nothing_handed_out(laptop)
@@ -340,7 +340,7 @@ def test_a_whole_set_of_another_sealing_is_refused_by_its_key(tmp_path: Path, se
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-@pytest.mark.parametrize("key", ["\x03", "\x04"])
+@pytest.mark.parametrize("key", [CTRL_C, "\x04"])
 def test_giving_up_at_any_prompt_signs_nothing(laptop: Laptop, number: int, key: str) -> None:
     with laptop.opened() as program:
         if number:

@@ -26,7 +26,7 @@ from ca.store.sqlite import SqliteStore
 from server.admin import main
 from server.sealing import Sealed, seal
 from tests import keys, policies
-from tests.glass import SPAWN, command_lines, make_laptop, outfit, types_yes
+from tests.glass import CTRL_C, SPAWN, command_lines, make_laptop, outfit, types_yes
 from tests.home import Running
 from tests.home import running as typing_at
 from tests.running import PROGRAM, Ran, run
@@ -192,7 +192,7 @@ def test_a_sealing_that_is_given_up_counts_for_nothing(ca: Path) -> None:
         screen.expect("cy comes to the screen")
         screen.type("\n")
         screen.expect("then press Enter")
-        screen.type("\x03")
+        screen.type(CTRL_C)
         assert screen.end() == 1
         assert screen.said.rstrip().endswith("Aborted!")
         assert "\x1b[?1049l" in screen.said
