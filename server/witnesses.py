@@ -23,6 +23,7 @@ from server.cosigned import Cosigned
 from server.witness_client import Outrun, RemoteWitness
 
 PACE: Final = 1.0      # seconds between two looks at the log when nobody waits
+RETRY: Final = 5.0     # seconds before a witness that did not cosign is asked for the same checkpoint again
 PATIENCE: Final = 8.0  # seconds that somebody waits for the cosignatures that are required; clients wait for 15
 _HINT: Final = (
     "Restore the newest copy of the database: what was issued since is missing here. If it is the witness that is wrong, take it "
@@ -38,6 +39,7 @@ class _Round:
     checkpoint: Checkpoint
     got: dict[WitnessKey, Cosignature]
     failed: dict[WitnessKey, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
     outrun: bool = False
 
 
@@ -59,7 +61,7 @@ class Witnesses:
         self._closed = False
         self._round: _Round | None = None
         self._lost: _Round | None = None  # the newest that ended without those required
-        self._best: tuple[int, str] | None = None  # the size and note of the newest that did not
+        self._best: _Round | None = None  # the newest that did not; late cosignatures still come in
         self._wanted = 0  # the largest size that somebody waits for
         self._alarms: dict[WitnessKey, str] = {}
         self._silent: dict[WitnessKey, str] = {}  # what was said in the server's log
@@ -113,8 +115,8 @@ class Witnesses:
             came = self._round.number if self._round else 0
             while True:
                 self.demand_one_history()
-                if self._best and self._best[0] >= size:
-                    return self._best[1]
+                if self._best and self._best.checkpoint.size >= size:
+                    return self._cosigned(self._best)
                 if self._lost and self._lost.number > came:  # it began after that was committed which is waited for
                     raise self._too_few(self._lost)
                 if self._wanted < size:
@@ -128,7 +130,7 @@ class Witnesses:
         newest = self._store.checkpoint()
         with self._changed:
             if self._quorum.required and self._best:
-                return self._best[1]
+                return self._cosigned(self._best)
             if self._round and self._round.note == newest:
                 return self._cosigned(self._round)
         return newest
@@ -159,7 +161,9 @@ class Witnesses:
         if self._closed or self._alarms:
             return False
         last = self._round
-        return self._is_wanted() or last is None or bool(last.failed) or last.note != self._store.checkpoint()
+        if last is None or self._is_wanted() or last.note != self._store.checkpoint():
+            return True
+        return bool(last.failed) and time.monotonic() >= last.began + RETRY
 
     def _lead_round(self) -> None:
         round_ = self._begin()
@@ -167,7 +171,7 @@ class Witnesses:
         self._end(round_)
 
     def _is_wanted(self) -> bool:
-        return not self._alarms and self._wanted > (self._best[0] if self._best else 0)
+        return not self._alarms and self._wanted > (self._best.checkpoint.size if self._best else 0)
 
     def _begin(self) -> _Round:
         note = self._store.checkpoint() or ""
@@ -186,7 +190,7 @@ class Witnesses:
 
     def _end(self, round_: _Round) -> None:
         if len(round_.got) >= self._quorum.required:
-            self._best = round_.checkpoint.size, self._cosigned(round_)
+            self._best = round_
         elif not round_.outrun:
             self._lost, self._wanted = round_, 0  # who came during it says again what they want
         self._changed.notify_all()

@@ -247,6 +247,27 @@ def test_many_who_ask_at_once_share_a_round(world: World, tmp_path: Path) -> Non
     world.check()
 
 
+def test_a_cosignature_that_comes_late_is_shown_all_the_same(world: World, tmp_path: Path) -> None:
+    pairs = [Honest(tmp_path / name, world) for name in ("quick", "slow")]
+    go_on = threading.Event()
+
+    def slow(to: BaseHTTPRequestHandler, body: bytes) -> None:
+        if pairs[1].asked:  # not at the start, which waits for everybody
+            go_on.wait(20)
+        pairs[1].answer(to, body)
+
+    with ExitStack() as running:
+        urls = [running.enter_context(answering(answer)) for answer in (pairs[0].answer, slow)]
+        keys = [each.witness.key for each in pairs]
+        witnesses = running.enter_context(watched(world, 1, *zip(urls, keys, strict=True)))
+        assert world.ask("ana", role="dev").status_code == 201
+        assert [each.witness for each in cosignatures(witnesses.published() or "", keys)] == keys[:1]
+        go_on.set()
+        deadline = time.monotonic() + 20
+        while len(cosignatures(witnesses.published() or "", keys)) < 2:
+            assert time.monotonic() < deadline
+
+
 def test_two_servers_on_one_log_are_no_second_history(world: World, tmp_path: Path) -> None:
     """Each submits what it sees; the witness may know a newer checkpoint than one of them just read."""
     honest, beside = Honest(tmp_path / "honest", world), world.open_beside()
