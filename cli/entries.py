@@ -54,8 +54,8 @@ def visible(client: Client, size: int) -> Iterator[tuple[int, bytes]]:
     start, more = 0, True
     while more and start < size:
         page, more = _page(client, {"start": start, "limit": _PAGE})
-        if not page:
-            return
+        if more and not page:
+            raise Malformed("there are more entries, and none of them was given")
         for source in page:
             number = index(source)
             if number < start:

@@ -74,13 +74,14 @@ def _verified(
     with ExitStack() as running:
         spread: Spread = running.enter_context(_processes()) if size > _FEW else in_turn
         leaves = running.enter_context(output.counted(leaves, size, "verifying"))
-        if auditor is None:
-            return verify_log(trust, checkpoint, leaves, visible, remembered, spread=spread)
-        kept, files = Stored(audit.checkpoints(auditor, size)), partial(audit.policy_file, auditor)
+        kept = None if auditor is None else Stored(audit.checkpoints(auditor, size))
+        files = None if auditor is None else partial(audit.policy_file, auditor)
         report = verify_log(
             trust, checkpoint, leaves, visible, remembered, stored=kept, policy_file=files, spread=spread
         )
-    if report.entries < size:
+    if report.entries == 0:
+        raise LogDamaged("the CA showed no entry, not even the first, which everybody may read", "Ask it why")
+    if auditor is not None and report.entries < size:
         raise LogDamaged(f"the CA showed {report.entries} of {size} entries, though an auditor asked", "Ask it for the others")
     return report
 

@@ -205,7 +205,7 @@ class _Session:
 
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         sql = "SELECT entry FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
-        return (row[0].encode() for row in self._rows(sql, start, end))
+        return map(_source, self._rows(sql, start, end))
 
     def select(self, wanted: Filter, most: int) -> list[bytes]:
         where, arguments = wanted.where()
@@ -477,6 +477,13 @@ class SqliteCopy(_Session):
     def close(self) -> None:
         """Closes the connection."""
         self.db.close()
+
+
+def _source(row: Sequence[Any]) -> bytes:
+    """The bytes of an entry. What is no text was not logged."""
+    if not isinstance(row[0], str):
+        raise LogDamaged("the database cannot be read: an entry is missing where one should be", _RESTORE)
+    return row[0].encode()
 
 
 def _name(error: Exception) -> str:
