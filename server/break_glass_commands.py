@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
@@ -227,6 +228,7 @@ def kit_(dir_: Path, out: Path, passphrase_file: Path | None) -> None:
     entry = opened.log.append(write)[0].index  # first: a kit that the log does not know could not hand in its journal
     kit.build(out, facts)
     click.echo(f"{out}: kit {facts.digest[:16]}, entry {entry}")
+    click.echo(f"  SHA-256 {sha256(out.read_bytes()).hexdigest()}: write it on the sheets, compare it before typing")
     click.echo(f"  names {', '.join(facts.people)}; enters {', '.join(facts.hosts)}; at most {facts.longest // 60} minutes")
     click.echo("Put a copy on each laptop that may be there in an emergency, and on a stick beside the sheets.")
 

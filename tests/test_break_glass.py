@@ -338,7 +338,11 @@ def test_a_whole_set_of_another_sealing_is_refused_by_its_key(tmp_path: Path, se
         types_shares(program, laptop, "cy", "di")
         assert program.end() == 1
     assert "these shares do not make this kit's key together" in program.said
+    assert "in no journal" not in program.said
     nothing_handed_out(laptop)
+    (line,) = laptop.lines()
+    assert isinstance(line, Refused)
+    assert line.signature is None
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -296,6 +297,7 @@ def test_a_kit_knows_what_the_policy_says_when_it_is_made(ca: Path, tmp_path: Pa
     with zipfile.ZipFile(tmp_path / "kit") as kit:
         assert kit.read("breakglass/facts.json") == found.facts.encode()
     assert found.facts.digest[:16] in done.out
+    assert sha256((tmp_path / "kit").read_bytes()).hexdigest() in done.out
     size = len(entries(ca))
     assert "is there already" in here("break-glass", "kit", ca, tmp_path / "kit").err
     (ca / "policies" / "break-glass.toml").unlink()

@@ -103,14 +103,15 @@ class _Run:
             wanted, target = self._wanted()
             forced = self._check_outage()
             self._confirm(wanted)
-            with self._emergency_key() as (key, shares), self._recorded(key):
+            with self._emergency_key() as (key, shares):
                 self._open(key, shares, forced)
-                certificates = self._session(wanted, target, key)
+                with self._recorded(key):
+                    certificates = self._session(wanted, target, key)
         self._hand_out(wanted, certificates)
 
     @contextmanager
     def _recorded(self, key: EmergencyKey | None = None) -> Iterator[None]:
-        """Whatever stops the run inside is a line of the journal, signed if the key is there."""
+        """Whatever stops the run inside is a line of the journal, signed once the key has opened the session."""
         try:
             yield
         except (JitSshError, KeyboardInterrupt, EOFError, OSError, subprocess.SubprocessError) as error:
