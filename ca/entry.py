@@ -106,14 +106,27 @@ class Entry(canonical.Tagged):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fork:
+    """Which log cannot be continued: its log key, the newest note that is left of it, and, if there was one, a later one."""
+
+    log_key: str
+    kept: str
+    lost: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenesisEntry(Entry):
-    """The first entry: whose log this is. `ca_key` is an OpenSSH line, `log_key` a C2SP verifier key."""
+    """The first entry: whose log this is. `ca_key` is an OpenSSH line, `log_key` a C2SP verifier key.
+
+    `follows` is the log that it stands in for, of which it has no entry.
+    """
 
     TAG: ClassVar = ("kind", "genesis")
 
     origin: str
     ca_key: str
     log_key: str
+    follows: Fork | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,18 @@ from ca import acts, asking, entry, roles
 from ca.acts import Moment, OnCallFacts, Rules, Said
 from ca.asking import Asked
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate, add_proof
-from ca.entry import OPERATOR, AnyEntry, GenesisEntry, IssueEntry, PolicyEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
+from ca.entry import (
+    OPERATOR,
+    AnyEntry,
+    Fork,
+    GenesisEntry,
+    IssueEntry,
+    PolicyEntry,
+    Privilege,
+    RefuseEntry,
+    RenewEntry,
+    RequestEntry,
+)
 from ca.errors import BadSignature, LogDamaged, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
 from ca.log import Log, Reading, Tail
@@ -258,13 +269,17 @@ def begun_by(log: Reading) -> Trust:
     return Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)
 
 
-def begin(log: Log, ca_key: str) -> None:
+def begin(log: Log, ca_key: str, follows: Fork | None = None) -> None:
     """Writes the first entry of an empty log. Raises `Misconfigured` if the log is not empty."""
 
     def write(tail: Tail) -> Sequence[AnyEntry]:
         if tail.index:
             raise Misconfigured("the log has been begun already")
         origin, log_key = log.key.name, str(log.key)
-        return [GenesisEntry(index=0, time=tail.time, actor=OPERATOR, origin=origin, ca_key=ca_key, log_key=log_key)]
+        return [
+            GenesisEntry(
+                index=0, time=tail.time, actor=OPERATOR, origin=origin, ca_key=ca_key, log_key=log_key, follows=follows
+            )
+        ]
 
     log.append(write)

@@ -18,6 +18,7 @@ from ca.entry import (
     DecidedEntry,
     DenyEntry,
     DropEntry,
+    Fork,
     GenesisEntry,
     IssueEntry,
     KitEntry,
@@ -148,6 +149,8 @@ class Judge:
             case GenesisEntry():
                 demand(found.origin == self.origin, f"it begins the log {found.origin}")
                 demand(found.log_key == self.log_key, "its log key is not the one that this machine trusts")
+                if found.follows is not None:
+                    _check_fork(found, found.follows)
                 return Judged(found, leaf)
             case SealEntry():
                 sealed = PublicKey.parse_line(found.seal.key).blob
@@ -252,6 +255,15 @@ def _check_on_call(found: DecidedEntry) -> None:
     demand(True not in asked or any(duty.level is not None for duty in duties), "nobody said that the person is on call")
     ended = [duty.schedule for duty in duties if duty.until is not None and duty.until * 1000 <= found.time]
     demand(not ended, f"the shift on schedule {ended[:1]} had ended")
+
+
+def _check_fork(found: GenesisEntry, follows: Fork) -> None:
+    """It follows another log, and both notes of that are by its key: the one that is left, and a later one that was signed."""
+    old = VerifierKey.parse(follows.log_key)
+    demand(old.name != found.origin and old.public_key != VerifierKey.parse(found.log_key).public_key, "it follows itself")
+    kept = open_checkpoint(follows.kept, old)
+    if follows.lost is not None:
+        demand(open_checkpoint(follows.lost, old).size > kept.size, "nothing of what it follows is lost")
 
 
 def _root(size: int, note: str, key: VerifierKey) -> bytes | Wrong:

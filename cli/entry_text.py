@@ -4,6 +4,7 @@ from typing import Final
 
 from ca.canonical import parse_object
 from ca.certificate import Certificate
+from ca.checkpoint import VerifierKey, open_checkpoint
 from ca.entry import (
     AnyEntry,
     ApproveEntry,
@@ -11,6 +12,7 @@ from ca.entry import (
     DecidedEntry,
     DenyEntry,
     DropEntry,
+    Fork,
     GenesisEntry,
     IssueEntry,
     KitEntry,
@@ -43,7 +45,8 @@ def row(each: AnyEntry) -> tuple[str, ...]:
 def _what(each: AnyEntry) -> str:  # noqa: PLR0911 - the words of each kind
     match each:
         case GenesisEntry():
-            return f"the log {each.origin} begins"
+            after = f", after {VerifierKey.parse(each.follows.log_key).name}" if each.follows else ""
+            return f"the log {each.origin} begins{after}"
         case PolicyEntry():
             return f"{len(each.files)} policy files decide"
         case RequestEntry():
@@ -68,6 +71,15 @@ def _because(each: SaidEntry) -> str:
     return f": {reason}" if reason else ""
 
 
+def _follows(old: Fork | None) -> dict[str, str]:
+    if old is None:
+        return {}
+    key = VerifierKey.parse(old.log_key)
+    kept, lost = (None if note is None else open_checkpoint(note, key) for note in (old.kept, old.lost))
+    told = {"follows": f"{key.name}, of which {kept.size} entries were kept"} if kept else {}
+    return told | ({"lost": f"{lost.size - kept.size} entries of it, up to {lost.size}"} if lost and kept else {})
+
+
 def _path(each: ReadEntry) -> str:
     return str(parse_object(each.statement.encode(), "the statement").get("path"))
 
@@ -84,7 +96,7 @@ def show(found: AnyEntry) -> None:
 def _members(found: AnyEntry) -> dict[str, str]:  # noqa: C901, PLR0911 - the members of each kind
     match found:
         case GenesisEntry():
-            return {"log": found.origin, "CA key": found.ca_key, "log key": found.log_key}
+            return {"log": found.origin, "CA key": found.ca_key, "log key": found.log_key} | _follows(found.follows)
         case PolicyEntry():
             return dict(found.files)
         case RequestEntry():

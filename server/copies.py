@@ -26,8 +26,8 @@ from server import config
 from server.config import Config
 from server.verifying import verify_all
 
-_DATABASE: Final = "jit-ssh.db"  # in a backup, whatever the CA calls its own
-_KEEP: Final = "Nothing was changed"
+DATABASE: Final = "jit-ssh.db"  # in a backup, whatever the CA calls its own
+KEEP: Final = "Nothing was changed"
 
 
 def check_copy(path: Path) -> tuple[Trust, Report]:
@@ -56,20 +56,20 @@ def backup(directory: Path, to: Path) -> Report:
     """
     settings = config.load(directory)
     if to.exists():
-        raise Misconfigured(f"{to} is there already", f"{_KEEP}: name a new directory for each backup")
+        raise Misconfigured(f"{to} is there already", f"{KEEP}: name a new directory for each backup")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.absolute().parent) as private:
             made = Path(private) / "backup"
             made.mkdir(mode=0o700)
-            _copy_database(directory / settings.database, made / _DATABASE)
-            trust, report = check_copy(made / _DATABASE)
+            _copy_database(directory / settings.database, made / DATABASE)
+            trust, report = check_copy(made / DATABASE)
             _demand_same(settings, trust, directory)
             shutil.copy2(directory / config.NAME, made / config.NAME)
             shutil.copytree(directory / settings.policies, made / settings.policies)
             for path in [*made.rglob("*"), made]:
-                _make_durable(path)
+                make_durable(path)
             made.rename(to)  # a crash before this leaves a hidden directory and no backup
-            _make_durable(to.absolute().parent)
+            make_durable(to.absolute().parent)
     except OSError as error:
         raise Misconfigured(f"{to} cannot be made: {error.strerror}", "Nothing was kept of it") from error
     return report
@@ -85,19 +85,20 @@ def restore(directory: Path, backed_up: Path) -> tuple[Report, Path | None]:
             raise Misconfigured(f"{directory / name} is not there", f"Copy it from {backed_up}, and keys/ from where you keep it")
     settings = config.load(directory)
     database = directory / settings.database
-    trust, report = check_copy(backed_up / _DATABASE)
+    trust, report = check_copy(backed_up / DATABASE)
     _demand_same(settings, trust, directory)
-    with closing(SqliteCopy(backed_up / _DATABASE)) as copy:
-        _demand_nothing_forgotten(copy, report.checkpoint, _newest_known(database, trust))
+    with closing(SqliteCopy(backed_up / DATABASE)) as copy:
+        known = newest_known(database, trust)
+        _demand_nothing_forgotten(copy, report.checkpoint, known[0] if known else None)
     fresh = database.with_name(f".{database.name}.restoring")
     try:
         fresh.unlink(missing_ok=True)
-        shutil.copyfile(backed_up / _DATABASE, fresh)
+        shutil.copyfile(backed_up / DATABASE, fresh)
         fresh.chmod(0o600)
-        _make_durable(fresh)
-        kept = _put_aside(database)
+        make_durable(fresh)
+        kept = put_aside(database)
         fresh.rename(database)  # a crash before this leaves no database under that name: run restore again
-        _make_durable(directory)
+        make_durable(directory)
     except OSError as error:
         raise Misconfigured(f"{database} cannot be replaced: {error.strerror}") from error
     return report, kept
@@ -121,11 +122,11 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _demand_same(settings: Config, trust: Trust, directory: Path) -> None:
     if trust.origin != settings.origin:
-        raise Misconfigured(f"it is the log of {trust.origin}, the CA in {directory} is {settings.origin}", _KEEP)
+        raise Misconfigured(f"it is the log of {trust.origin}, the CA in {directory} is {settings.origin}", KEEP)
 
 
-def _newest_known(database: Path, trust: Trust) -> Checkpoint | None:
-    """The largest checkpoint that was signed here, by what the database and the file beside it say."""
+def newest_known(database: Path, trust: Trust) -> tuple[Checkpoint, str] | None:
+    """The largest checkpoint that was signed here and its note, by what the database and the file beside it say."""
     notes = []
     beside = database.with_name(database.name + ".checkpoint")
     if beside.exists():
@@ -135,7 +136,8 @@ def _newest_known(database: Path, trust: Trust) -> Checkpoint | None:
             notes.append(there.checkpoint() or "")
     except (JitSshError, sqlite3.Error):
         pass  # damaged or gone: that is why somebody restores
-    return max((known for note in notes if (known := _opened(note, trust))), key=lambda known: known.size, default=None)
+    known = [(opened, note) for note in notes if (opened := _opened(note, trust)) is not None]
+    return max(known, key=lambda each: each[0].size, default=None)
 
 
 def _opened(note: str, trust: Trust) -> Checkpoint | None:
@@ -151,13 +153,14 @@ def _demand_nothing_forgotten(copy: SqliteCopy, held: Checkpoint, known: Checkpo
     if known.size > held.size:
         raise Misconfigured(
             f"the backup has {held.size} entries, but {known.size} were signed here: {known.size - held.size} would be forgotten",
-            f"{_KEEP}. Find a newer backup: clients and witnesses that saw those entries will refuse a log without them",
+            f"{KEEP}. Find a newer backup: clients and witnesses that saw those entries will refuse a log without them. "
+            "If there is none, begin another log, which says so: --fork NEW-ORIGIN",
         )
     if merkle.root(known.size, copy.node) != known.root:
-        raise Misconfigured(f"the backup's first {known.size} entries are not those that were signed here", _KEEP)
+        raise Misconfigured(f"the backup's first {known.size} entries are not those that were signed here", KEEP)
 
 
-def _put_aside(database: Path) -> Path | None:
+def put_aside(database: Path) -> Path | None:
     """Renames the database and what SQLite keeps beside it, after making sure that nobody has it open."""
     if not database.exists():
         return None
@@ -166,7 +169,7 @@ def _put_aside(database: Path) -> Path | None:
             connection.execute("PRAGMA journal_mode=DELETE")  # needs the file for itself, and takes in what is in the -wal
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise Misconfigured(f"{database} is in use", f"{_KEEP}: stop the server first") from error
+            raise Misconfigured(f"{database} is in use", f"{KEEP}: stop the server first") from error
     except sqlite3.DatabaseError:
         pass  # damaged: kept as it is
     kept = database.with_name(f"{database.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
@@ -177,7 +180,8 @@ def _put_aside(database: Path) -> Path | None:
     return kept
 
 
-def _make_durable(path: Path) -> None:
+def make_durable(path: Path) -> None:
+    """What was written to this file, or renamed in this directory, outlives a power cut from here on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

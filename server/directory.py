@@ -100,7 +100,7 @@ def _open_log(directory: Path, passphrase: Passphrase, clock: Callable[[], float
     store = SqliteStore(directory / settings.database)
     _refuse_writable(store.path)
     log_signer = open_signer(settings.log_key, directory, passphrase)
-    return settings, store, _log(store, settings.origin, log_signer, Steady(clock))
+    return settings, store, log_in(store, settings.origin, log_signer, Steady(clock))
 
 
 def read_policies(root: Path) -> Mapping[str, bytes]:
@@ -146,13 +146,14 @@ def _fill(fresh: Path, origin: str, person: tuple[str, PublicKey] | None, passph
     create_key(fresh / "keys" / "log", passphrase)
     log_signer = open_signer("file:keys/log", fresh, lambda _path: passphrase or b"")
     store = SqliteStore(fresh / "jit-ssh.db", create=True)
-    log = _log(store, origin, log_signer, time.time)
+    log = log_in(store, origin, log_signer, time.time)
     issue.begin(log, ca_key.line)
     store.close()
     return Trust(origin=origin, ca_keys=(ca_key.line,), log_key=str(log.key))
 
 
-def _log(store: SqliteStore, origin: str, signer: Signer, clock: Callable[[], float]) -> Log:
+def log_in(store: SqliteStore, origin: str, signer: Signer, clock: Callable[[], float]) -> Log:
+    """The log in a store, whose checkpoints `signer` signs; `clock` gives Unix seconds. Raises `Misconfigured`."""
     if signer.public_key.algorithm != "ssh-ed25519":
         raise Misconfigured(f"the log key is of type {signer.public_key.algorithm}", "Checkpoints are signed with ed25519")
     raw = Reader(signer.public_key.fields, "the log key").string()

@@ -10,8 +10,9 @@ from ca.errors import LogDamaged, Malformed
 from ca.issue import begun_by
 from ca.trust import Trust
 from ca.verify import Report
-from server import copies, exports
+from server import copies, exports, forking
 from server.directory import open_log
+from server.forking import Forked
 from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
 from server.verifying import verify_all
 
@@ -122,16 +123,48 @@ def backup(dir_: Path, to: Path) -> None:
 @click.command()
 @DIR
 @click.argument("backed_up", metavar="FROM", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--fork", "origin", metavar="NEW-ORIGIN", help="Begin another log, with new keys, that says what is lost.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --fork: encrypt the new keys with the first line of this file.",
+)
 @reports_errors
-def restore(dir_: Path, backed_up: Path) -> None:
+def restore(dir_: Path, backed_up: Path, origin: str | None, passphrase_file: Path | None) -> None:
     """Put the log of the backup FROM in the place of the one in DIR. Stop the server first.
 
     The backup is verified before anything is changed, and refused when more was signed in DIR than it holds. The database
     that was there is kept under another name.
 
+    When there is no newer backup, --fork begins a new log with a new CA key; hosts and people have to be told of it.
+
     Example: jit-ssh-ca restore /etc/jit-ssh /backup/jit-ssh-2026-03-01
     """
+    if origin is not None:
+        passphrase = None if passphrase_file is None else asker(passphrase_file)(passphrase_file)
+        _tell_fork(dir_, forking.fork(dir_, backed_up, origin, passphrase or None))
+        return
+    if passphrase_file is not None:
+        raise click.UsageError("--passphrase-file goes with --fork: the keys are not restored")
     report, kept = copies.restore(dir_, backed_up)
     click.echo(f"{dir_}: {report.entries} entries, all verify")
     if kept is not None:
         click.echo(f"The database that was there is {kept}")
+
+
+def _tell_fork(dir_: Path, made: Forked) -> None:
+    trust, held = made.trust, made.report.checkpoint.size
+    click.echo(f"{dir_} is now the CA {trust.origin}: another log, with another CA key, and nothing granted in it.")
+    click.echo(f"  follows      {made.old.origin}, of which {held} entries are kept in the backup: all verify")
+    click.echo(f"  lost         {made.signed - held} entries that were signed, and what came after them that nobody knows of")
+    if made.kept is not None:
+        click.echo(f"  old log      {made.kept}")
+    for key in trust.public_keys:
+        click.echo(f"  CA key       {key.fingerprint} ({key.algorithm})")
+    click.echo(f"  log key      {trust.log_key}")
+    click.echo(f"  fingerprint  {trust.fingerprint}")
+    click.echo("\nNext:")
+    click.echo("  hosts      install-host with the new CA key alone: until then they take certificates of the lost entries")
+    click.echo(f"  people     jit-ssh setup URL --fingerprint {trust.fingerprint}")
+    click.echo("  witnesses  jit-ssh-ca witness add, with the new log key")
+    click.echo("  emergency  a new break-glass key: the old kits are for the old log")

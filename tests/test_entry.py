@@ -21,6 +21,7 @@ from ca.entry import (
     DropEntry,
     Duty,
     Finding,
+    Fork,
     GenesisEntry,
     IssueEntry,
     KitEntry,
@@ -83,7 +84,14 @@ SEALED = emergencies.seal(EMERGENCY)
 PEN = Pen(EMERGENCY, KIT)
 LINES = [PEN.refused(), PEN.begin(), PEN.use(FixedKey(3)), PEN.close(1)]
 ENTRIES = st.one_of(
-    st.builds(GenesisEntry, **HEAD, origin=TEXT, ca_key=TEXT, log_key=TEXT),
+    st.builds(
+        GenesisEntry,
+        **HEAD,
+        origin=TEXT,
+        ca_key=TEXT,
+        log_key=TEXT,
+        follows=st.none() | st.builds(Fork, log_key=TEXT, kept=TEXT, lost=MAYBE_TEXT),
+    ),
     st.builds(PolicyEntry, **HEAD, files=st.dictionaries(TEXT, TEXT, max_size=3)),
     st.builds(
         RequestEntry,

@@ -76,6 +76,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Statement `read`": ((ReadStatement,), Statement),
     "Every entry": ((Entry,), None),
     "Entry `genesis`": ((entry.GenesisEntry,), Entry),
+    "Fork": ((entry.Fork,), None),
     "Entry `policy`": ((entry.PolicyEntry,), Entry),
     "What a person caused": ((SaidEntry,), Entry),
     "Every decision": ((DecidedEntry,), SaidEntry),
