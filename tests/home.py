@@ -194,7 +194,6 @@ def served_ca(directory: Path, people: str, files: Mapping[str, str]) -> Iterato
     fingerprint = made.stdout.partition("--fingerprint ")[2].split()[0]
     for stale in [*(directory / "policies" / "roles").glob("*.toml"), directory / "policies" / "break-glass.toml"]:
         stale.unlink()
-    (directory / "policies" / "break-glass.toml").unlink()
     for name, text in ({"people.toml": people} | dict(files)).items():
         (directory / "policies" / name).write_text(text)
     command = [*admin, "serve", str(directory), "--listen", "127.0.0.1:0"]
