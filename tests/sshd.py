@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 INSTALL_HOST: Final = Path(__file__).parents[1] / "scripts" / "install-host"
+HOST_VERIFY: Final = Path(__file__).parents[1] / "cli" / "host_verify.py"  # what it installs with --verify-log
 SSHD: Final = "/usr/sbin/sshd"  # sshd insists on its absolute path, because it runs itself again
 PATIENCE: Final = 20.0  # seconds for anything here that is awaited
 

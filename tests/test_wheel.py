@@ -46,6 +46,12 @@ def test_the_wheel_has_the_three_packages_and_nothing_else_on_top(wheel: Path) -
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ca", "cli", "server"}
 
 
+def test_what_goes_to_hosts_is_in_one_directory(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name, source in {"install-host": "scripts/install-host", "host-verify": "cli/host_verify.py"}.items():
+            assert archive.read(f"server/{name}") == (ROOT / source).read_bytes()
+
+
 def test_both_commands_teach_how_to_use_them(bare: Path) -> None:
     assert "jit-ssh login web-admin" in run(bare, "jit-ssh", "--help")
     assert "jit-ssh-ca serve" in run(bare, "jit-ssh-ca", "--help")

@@ -1,0 +1,274 @@
+"""A host that verifies lets in only certificates that prove that they are in the log.
+
+Judged by a real sshd, which a thief of the CA's key tries to enter: what is forged here is signed by that key.
+"""
+
+import os
+import subprocess
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ca.certificate import LOG_PROOF
+from ca.proof import carried
+from ca.wire import string
+from cli import host_verify
+from cli.host_verify import Refused, Trusted
+from tests.thief import ACCOUNT, Host, enters, install, verifying_host
+from tests.world import ORIGIN
+
+pytestmark = pytest.mark.root
+OWNERS: Final = frozenset({0})
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with verifying_host() as made:
+        yield made
+
+
+def why(host: Host, blob: bytes) -> str:
+    """Why host-verify refuses."""
+    with pytest.raises(Refused) as refused:
+        answer(host, blob)
+    return str(refused.value)
+
+
+def answer(host: Host, blob: bytes) -> list[str]:
+    return host_verify.principals_for(ACCOUNT, host_verify.Certificate(blob), Trusted(str(host.directory), OWNERS))
+
+
+def with_its_proof_twice(host: Host) -> bytes:
+    tbs, proof = host.genuine.certificate.to_be_signed, host.genuine.certificate.log_proof or ""
+    one = string(LOG_PROOF) + string(string(proof))
+    permits = b"".join(string(f"permit-{name}") + string(b"") for name in host.genuine.certificate.permit)
+    assert tbs.count(string(one + permits)) == 1
+    twice = tbs.replace(string(one + permits), string(one + one + permits))
+    return twice + string(host.world.signer.sign(twice))
+
+
+def flipped(host: Host, where: bytes) -> bytes:
+    """The genuine certificate with a bit changed in the last byte of `where`, signed again."""
+    tbs = bytearray(host.genuine.certificate.to_be_signed)
+    assert tbs.count(where) == 1
+    tbs[tbs.index(where) + len(where) - 1] ^= 1
+    return bytes(tbs) + string(host.world.signer.sign(bytes(tbs)))
+
+
+FORGED: Final[dict[str, tuple[Callable[[Host], bytes], str]]] = {
+    "without a proof": (lambda host: host.signed(host.genuine.certificate.bare).blob, "does not prove that it is in the log"),
+    "with words for a proof": (lambda host: host.with_proof("trust me").blob, "the proof is not one of an entry"),
+    "with a proof by a key of the same name": (lambda host: host.by_log(ORIGIN, host.other_log).blob, "signed by no log"),
+    "with a proof of another log": (lambda host: host.by_log("log.example", host.other_log).blob, "signed by no log"),
+    "with the proof of another entry": (lambda host: host.with_proof(carried(host.other)).blob, "of another entry than"),
+    "with the entry of another, and its own hashes": (
+        lambda host: host.with_proof(replace(carried(host.genuine), entry=carried(host.other).entry)).blob,
+        "is not proven to be in the log",
+    ),
+    "with the proof of an entry that is no certificate": (
+        lambda host: host.with_proof(host.world.ca.log.proof(host.genuine.certificate.serial - 1)).blob,
+        "of another entry than",
+    ),
+    "with a path that leads elsewhere": (
+        lambda host: host.with_proof(replace(carried(host.genuine), path=carried(host.genuine).path[:-1])).blob,
+        "fewer hashes than the log has levels",
+    ),
+    "for another account": (
+        lambda host: host.signed(replace(host.genuine.certificate, principals=("root@web", "deploy@web"))).blob,
+        "is not the one that is in the log",
+    ),
+    "for longer": (
+        lambda host: host.signed(
+            replace(host.genuine.certificate, valid_before=host.genuine.certificate.valid_before + 3600)
+        ).blob,
+        "is not the one that is in the log",
+    ),
+    "for another key": (
+        lambda host: host.signed(replace(host.genuine.certificate, key=host.other_log.public_key)).blob,
+        "is not the one that is in the log",
+    ),
+    "with its proof twice": (with_its_proof_twice, "or one twice"),
+    "with a bit of the entry flipped": (lambda host: flipped(host, b"\nextra eyJhY3Rvc"), "is not proven to be in the log"),
+    "with a bit of the index flipped": (lambda host: flipped(host, b"\nindex %d" % host.genuine.certificate.serial), "proven"),
+    "with a bit of the checkpoint's size flipped": (
+        lambda host: flipped(host, f"\n\n{ORIGIN}\n{carried(host.genuine).size}".encode()), "no good signature"
+    ),
+    "with a bit of the checkpoint's signer flipped": (
+        lambda host: flipped(host, f"— {ORIGIN} ".encode() + b64encode(host.world.ca.log.key.key_id)[:5]), "signed by no log"
+    ),
+    "with a bit of a principal flipped": (lambda host: flipped(host, b"root@web"), "is not the one that is in the log"),
+}  # fmt: skip
+
+
+def test_the_genuine_certificate_enters(host: Host) -> None:
+    assert enters(host, host.genuine.blob)
+    assert not enters(host, host.other.blob), "it certifies another key than ssh has"
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_what_the_stolen_ca_key_signs_is_refused(host: Host, forged: str) -> None:
+    make, words = FORGED[forged]
+    assert words in why(host, make(host))
+
+
+def test_the_stolen_ca_key_opens_nothing(host: Host) -> None:
+    """The real sshd is offered all of it, and at the end what is in the log."""
+    forged = [make(host) for name, (make, _) in FORGED.items() if name != "for another key"]
+    logged = len(host.sshd.log())
+    assert not enters(host, *forged)
+    assert host.sshd.log()[logged:].count("does not contain an authorized principal") == len(forged)
+    assert enters(host, *forged, host.genuine.blob)
+
+
+@given(st.data())
+def test_no_bit_of_the_certificate_can_be_changed(host: Host, data: st.DataObject) -> None:
+    """But for the CA's signature, which sshd judges, and the times and options, which are compared with the entry's."""
+    tbs = bytearray(host.genuine.certificate.to_be_signed)
+    tbs[data.draw(st.integers(0, len(tbs) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(Refused):
+        answer(host, bytes(tbs) + string(host.genuine.signature))
+
+
+@given(st.data())
+def test_no_piece_of_a_certificate_is_one(host: Host, data: st.DataObject) -> None:
+    blob = host.genuine.blob
+    with pytest.raises(Refused):
+        answer(host, blob[: data.draw(st.integers(0, len(blob) - 1))])
+
+
+# ------------------------------------------------------------------- witnesses
+
+
+@pytest.fixture
+def witnessed(host: Host) -> Iterator[Host]:
+    """The same host, which requires two witnesses."""
+    ran = install(host.sshd.prefix, host.world, *(word for key in host.witnesses for word in ("--witness", str(key))))
+    assert "as seen by 2 of 2 witnesses" in ran.stdout, ran.stderr
+    yield host
+    assert install(host.sshd.prefix, host.world).returncode == 0
+    assert not (host.directory / "witnesses.pub").exists()
+
+
+def test_as_many_witnesses_as_are_required_must_have_seen_the_log(witnessed: Host) -> None:
+    assert enters(witnessed, witnessed.cosigned(0, 1).blob)
+    for too_few in (witnessed.genuine, witnessed.cosigned(), witnessed.cosigned(0), witnessed.cosigned(1)):
+        assert "cosignatures of" in why(witnessed, too_few.blob)
+        assert not enters(witnessed, too_few.blob)
+    assert "2 signatures by" in why(witnessed, witnessed.cosigned(0, 0).blob), "one witness counts once"
+    proof = carried(witnessed.cosigned(0, 1))
+    other = carried(witnessed.other)
+    lines = proof.note.partition("\n\n")[2].splitlines(keepends=True)[1:]
+    elsewhere = witnessed.with_proof(replace(carried(witnessed.genuine), note=other.note + "".join(lines)))
+    assert "no good" in why(witnessed, elsewhere.blob), "a cosignature is of one checkpoint"
+
+
+# ------------------------------------------------------------------- the program as sshd runs it
+
+
+def ran(host: Host, *arguments: str, **how: object) -> subprocess.CompletedProcess[str]:
+    """The installed program."""
+    command = [host.directory / "host-verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **how)  # type: ignore[call-overload, no-any-return]  # `how` is a test's
+
+
+def refuses(host: Host, *arguments: str) -> str:
+    done = ran(host, *arguments)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert done.stderr.isascii()
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def words(host: Host, account: str = ACCOUNT) -> list[str]:
+    kind, encoded, _ = host.genuine.line.split(" ")
+    return [account, kind, encoded]
+
+
+def test_it_prints_the_lines_of_the_accounts_file_and_nothing_else(host: Host) -> None:
+    done = ran(host, *words(host), env={}, cwd="/", user="nobody", group="nogroup", extra_groups=[])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{ACCOUNT}@web\n", "")
+
+
+@pytest.mark.parametrize(
+    ("account", "says"),
+    [("deploy", "No such file"), ("../root", "has no principals"), ("", "has no principals"), ("Root", "has no principals"),
+     ("root\n", "has no principals"), ("r" * 33, "has no principals")],
+)  # fmt: skip
+def test_an_account_without_a_file_of_its_own_is_not_entered(host: Host, account: str, says: str) -> None:
+    assert says in refuses(host, *words(host, account))
+
+
+def test_arguments_that_are_no_certificate_are_refused_and_never_shown_raw(host: Host) -> None:
+    account, kind, encoded = words(host)
+    for arguments in (
+        [], [account], [account, kind], [account, kind, encoded, encoded], [account, encoded, kind], [account, kind, "\x1b[2J"],
+        [account, kind, encoded + "\n"], [account, kind, encoded + "===="], [account, "ssh-rsa-cert-v01@openssh.com", encoded],
+        [account, kind, "A" * 100_000], [account, kind, ""], ["--check", "nobody", kind], ["--check"],
+        ["--check", "nobody-at-all"],
+    ):  # fmt: skip
+        refuses(host, *arguments)
+
+
+def test_an_answer_that_cannot_be_given_is_a_failure(host: Host) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([host.directory / "host-verify", *words(host)], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    shell = ["sh", "-c", '"$@" >&-', "sh", str(host.directory / "host-verify"), *words(host)]
+    assert subprocess.run(shell, stderr=subprocess.PIPE, check=False).returncode == 1
+
+
+def as_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+SPOILT: Final[dict[str, tuple[str, Callable[[Path], object], str]]] = {
+    "others may write the log's key": ("log.pub", lambda path: path.chmod(0o664), "could be written by others"),
+    "another owns the log's key": ("log.pub", lambda path: os.chown(path, 1, 0), "could be written by others"),
+    "others may write the CA's key": ("ca.pub", lambda path: path.chmod(0o646), "could be written by others"),
+    "others may write the principals": ("principals/root", lambda path: path.chmod(0o666), "could be written by others"),
+    "others may write beside the principals": ("principals", lambda path: path.chmod(0o777), "could be written by others"),
+    "the log's key is missing": ("log.pub", Path.unlink, "No such file"),
+    "the log's key is empty": ("log.pub", lambda path: path.write_text("# none\n"), "log.pub has no key"),
+    "the log's key is not text": ("log.pub", lambda path: path.write_bytes(b"\xff\xfe\n"), "is not UTF-8"),
+    "the log's key is a directory": ("log.pub", as_a_directory, "Is a directory"),
+    "the log's key has another id": ("log.pub", lambda path: path.write_text("a+00000000+AQ" + "A" * 42 + "\n"), "name or id"),
+    "the CA's key is missing": ("ca.pub", Path.unlink, "No such file"),
+    "the CA key is another": ("ca.pub", lambda path: path.write_text("ssh-ed25519 AAAA\n"), "a CA that this host does not trust"),
+    "the principals are another account's": ("principals/root", lambda path: path.write_text("deploy@web\n"), "something else"),
+    "the principals are of another group": ("principals/root", lambda path: path.write_text("root@db\n"), "no principal that"),
+    "the witnesses are none": ("witnesses.pub", lambda path: path.write_text(""), "does not begin with"),
+    "no witness is required": ("witnesses.pub", lambda path: path.write_text("require 0\n"), "requires none"),
+    "more witnesses are required than there are": ("witnesses.pub", lambda path: path.write_text("require 1\n"), "more"),
+    "the witnesses are a dangling link": ("witnesses.pub", lambda path: path.symlink_to("/nowhere"), "No such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_host_that_cannot_be_believed_lets_nobody_in(host: Host, spoilt: str) -> None:
+    name, spoil, says = SPOILT[spoilt]
+    path = host.directory / name
+    kept = (path.read_bytes(), path.stat()) if path.is_file() else None
+    spoil(path)
+    try:
+        assert says in refuses(host, *words(host))
+        if "key is another" not in spoilt and "another group" not in spoilt:  # of which a host alone cannot tell
+            assert says in refuses(host, "--check", "nobody")
+    finally:
+        with suppress(FileNotFoundError, IsADirectoryError):
+            path.unlink()
+        if path.is_dir() and kept:
+            path.rmdir()
+        if kept:
+            path.write_bytes(kept[0])
+        if path.exists():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            os.chown(path, 0, 0)
+    assert ran(host, *words(host)).returncode == 0
