@@ -16,15 +16,14 @@ from ca import canonical, entry, krl, policy
 from ca.acts import Said
 from ca.asking import Asked
 from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
-from ca.errors import BadSignature, Forbidden, LogDamaged, Malformed, NotFound
+from ca.errors import BadSignature, Forbidden, Malformed, NotFound
 from ca.issue import CertificateAuthority, Issued
 from ca.merkle import MAX_SIZE
 from ca.policy import Decision, Denied, Facts, Granted, Pending
 from ca.roles import Policy, Role
 from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
 from ca.store.sqlite import Filter, SqliteStore
-from ca.tiles import Tile
-from server import emergency, identity, problems
+from server import emergency, identity, problems, tiles
 from server.casefiles import CaseFiles
 from server.cases import Cases
 from server.pace import Pace
@@ -78,6 +77,7 @@ class Door:
         routes.get("/v1/log/policies/<digest>")(self.policy_file)
         routes.get("/v1/ca")(self.description)
         routes.get("/log/checkpoint")(self.checkpoint)
+        routes.get("/log/tile/entries/<path:path>")(self.bundle)
         routes.get("/log/<path:path>")(self.tile)
         routes.get("/healthz")(self.healthy)
         routes.get("/readyz")(self.ready)
@@ -292,10 +292,12 @@ class Door:
             raise NotFound("no policy file has this SHA-256", "The policy entries of the log name them")
         return Response(content, mimetype="application/octet-stream")
 
-    def _auditor(self) -> None:
+    def _auditor(self) -> Said:
         rules = self._ca.rules.policy
-        if not rules.is_auditor(self._reader(rules).person):
+        who = self._reader(rules)
+        if not rules.is_auditor(who.person):
             raise Forbidden("only auditors read this", "guardrails.toml names the auditors' groups")
+        return who
 
     def description(self) -> Response:
         """Whom to trust: what `jit-ssh setup` shows and pins."""
@@ -306,13 +308,17 @@ class Door:
         return Response(self._ca.log.published(), mimetype="text/plain")
 
     def tile(self, path: str) -> Response:
-        """Hashes of the log's tree: a full tile never changes."""
-        tile = Tile.parse(path)
-        try:
-            hashes = b"".join(self._store.node(level, position) for level, position in tile.nodes())
-        except LogDamaged as error:
-            raise NotFound(f"{tile} is not there, or not yet", "The checkpoint says how large the log is") from error
-        return Response(hashes, mimetype="application/octet-stream")
+        """Hashes of the log's tree."""
+        return tiles.hashes(self._store, path)
+
+    def bundle(self, path: str) -> Response:
+        """For auditors: entries by their place, for programs that follow logs."""
+        who = self._auditor()
+        wanted = tiles.bundle(self._store, f"tile/entries/{path}")
+        if refused := self._looks(who, "bundles", Place(wanted.start)):
+            return refused
+        self._sittings.goes_on(who.person, "bundles", (wanted.start, wanted.end), self._clock())
+        return tiles.entries(self._store, wanted)
 
     def healthy(self) -> Response:
         """The process answers."""

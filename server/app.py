@@ -55,7 +55,8 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     response.headers["X-Request-Id"] = g.request_id
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"

@@ -166,7 +166,7 @@ def test_a_path_that_is_not_there_is_not_found(path: str, lasting_world: World) 
         "/log/tile/0/-01",
         "/log/tile/0/\u0660\u0660\u0660",
         "/log/tile/0/000/../../../keys/ca",
-        "/log/tile/entries/000",
+        "/log/tile/entries",
         "/log/%00",
         "/log/keys/ca",
         "/log/" + "x999/" * 400 + "999",

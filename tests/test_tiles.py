@@ -1,12 +1,17 @@
-"""Tile names: judged by the examples of C2SP tlog-tiles."""
+"""Tiles: their names are judged by the examples of C2SP tlog-tiles, bundles of entries by the tiles of their hashes."""
+
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ca.entry import LARGEST
 from ca.errors import Malformed
 from ca.merkle import MAX_SIZE, Frontier, leaf_hash
-from ca.tiles import FULL_WIDTH, Tile
+from ca.tiles import FULL_WIDTH, Bundle, Tile, pack
+from server.sittings import SITTING
+from tests.world import World
 
 TILES = st.tuples(st.integers(0, 7), st.integers(0, MAX_SIZE), st.integers(1, FULL_WIDTH)).filter(
     lambda fields: (fields[1] * FULL_WIDTH + fields[2]) << 8 * fields[0] <= MAX_SIZE
@@ -76,3 +81,119 @@ def test_the_specifications_tree_of_70000_leaves_has_every_node_of_its_tiles_and
     tiles = [*(Tile(0, index) for index in range(273)), Tile(0, 273, 112), Tile(1, 0), Tile(1, 1, 17), Tile(2, 0, 1)]
     named = [node for tile in tiles for node in tile.nodes()]
     assert sorted(named) == sorted(node for node in nodes if node[0] % 8 == 0)
+
+
+# ------------------------------------------------------------------- bundles
+
+
+def unpacked(content: bytes) -> list[bytes]:
+    """The entries of a bundle, by the specification."""
+    found = []
+    while content:
+        (length,) = struct.unpack_from(">H", content)
+        found.append(content[2 : 2 + length])
+        content = content[2 + length :]
+    return found
+
+
+@given(st.integers(0, MAX_SIZE).filter(lambda index: (index + 1) * FULL_WIDTH <= MAX_SIZE), st.integers(1, FULL_WIDTH))
+def test_a_bundle_survives_its_path_and_is_numbered_like_the_tile_of_its_leaves(index: int, width: int) -> None:
+    bundle = Bundle(index, width)
+    assert Bundle.parse(str(bundle)) == bundle
+    assert str(bundle) == str(Tile(0, index, width)).replace("tile/0/", "tile/entries/")
+    assert (bundle.start, bundle.end) == (index * 256, index * 256 + width)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tile/entries", "tile/entries/0", "tile/entries/000.p/0", "tile/entries/000.p/256", "tile/entries/000.p/07",
+        "tile/entries/x000/000", "tile/entries/entries/000", "tile/0/000", "tile/entries/000\n", "tile/Entries/000", "tile/entries/" + "x999/" * 6 + "999",
+    ],
+)  # fmt: skip
+def test_any_other_spelling_of_a_bundle_is_refused(path: str) -> None:
+    with pytest.raises(Malformed):
+        Bundle.parse(path)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20))
+def test_a_bundle_is_each_entry_behind_its_length(entries: list[bytes]) -> None:
+    assert unpacked(pack(entries)) == entries
+
+
+def test_the_largest_entry_fits_a_bundle() -> None:
+    assert pack([bytes(LARGEST)]) == b"\xff\xff" + bytes(LARGEST)
+
+
+@given(TILES, st.integers(1, MAX_SIZE))
+def test_the_tile_over_a_node_is_as_wide_as_the_tree_makes_it(fields: tuple[int, int, int], size: int) -> None:
+    level, index, width = fields
+    position = index * FULL_WIDTH + width - 1
+    if (position + 1) << 8 * level <= size:  # the node is complete
+        over = Tile.over(level, position, size)
+        assert (8 * level, position) in over.nodes()
+        assert (over.index * FULL_WIDTH + over.width) << 8 * level <= size
+        assert over.width == FULL_WIDTH or (over.index * FULL_WIDTH + over.width + 1) << 8 * level > size
+
+
+# ------------------------------------------------------------------- served
+
+
+@pytest.fixture(scope="module")
+def long_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A log of 259 entries."""
+    world = World(tmp_path_factory.mktemp("long"))
+    while world.store.size() < FULL_WIDTH + 3:
+        assert world.ask("bo").status_code == 403
+    return world
+
+
+@pytest.mark.parametrize(("number", "width"), [("000", 256), ("001", 3), ("000", 7)])
+def test_an_auditor_reads_bundles_whose_entries_hash_to_the_tile_of_the_same_number(
+    long_world: World, number: str, width: int
+) -> None:
+    path = number if width == FULL_WIDTH else f"{number}.p/{width}"
+    answer = long_world.read("eve", f"/log/tile/entries/{path}")
+    assert (answer.status_code, answer.mimetype) == (200, "application/octet-stream")
+    hashes = long_world.http.get(f"/log/tile/0/{path}")
+    assert b"".join(map(leaf_hash, unpacked(answer.data))) == hashes.data
+    assert len(hashes.data) == 32 * width
+    kept = "max-age=31536000, immutable"
+    expected = (f"private, {kept}", f"public, {kept}") if width == FULL_WIDTH else ("no-store", "no-store")
+    assert (answer.headers["Cache-Control"], hashes.headers["Cache-Control"]) == expected
+
+
+def test_what_changes_or_is_wrong_is_kept_by_nobody(long_world: World) -> None:
+    for path in ("/log/checkpoint", "/log/tile/0/009", "/log/tile/0/9", "/log/tile/entries/000"):
+        assert long_world.http.get(path).headers["Cache-Control"] == "no-store"
+
+
+def test_nobody_but_auditors_reads_bundles(world: World) -> None:
+    path = "/log/tile/entries/000.p/1"
+    assert world.http.get(path).status_code == 401
+    for person in ("ana", "cy"):
+        assert (world.read(person, path).json or {})["code"] == "forbidden"
+    elsewhere = world.read("eve", "/log/tile/entries/000.p/2")
+    stolen = world.http.get(path, headers={"Authorization": elsewhere.request.headers["Authorization"]})
+    assert (stolen.json or {})["code"] == "bad-signature"
+
+
+def test_a_bundle_that_is_not_there_is_not_found_and_leaves_no_entry(world: World) -> None:
+    size = world.store.size()
+    later = ("000", "001.p/1", f"000.p/{size + 1}")
+    for path, status in (*((path, 404) for path in later), ("0", 400), ("000.p/256", 400), ("x/..", 400)):
+        assert world.read("eve", f"/log/tile/entries/{path}").status_code == status, path
+    assert world.store.size() == size
+
+
+def test_reading_bundle_after_bundle_leaves_one_entry_and_another_place_one_more(long_world: World) -> None:
+    long_world.now += 2 * SITTING
+    before = long_world.kinds().count("read")
+    for path in ("000.p/7", "000", "001.p/3", "001.p/4"):
+        assert long_world.read("eve", f"/log/tile/entries/{path}").status_code == 200
+    assert long_world.kinds().count("read") == before + 1
+    long_world.now += SITTING
+    assert long_world.read("eve", "/log/tile/entries/001.p/1").status_code == 200
+    assert long_world.read("eve", "/log/tile/entries/000").status_code == 200, "an earlier place than where the sitting began"
+    assert long_world.kinds().count("read") == before + 3
+    long_world.check()
