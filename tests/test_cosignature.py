@@ -17,7 +17,8 @@ from ca.cosignature import LATEST, Cosignature, Quorum, WitnessKey, attach, cosi
 from ca.errors import BadSignature, Malformed, Misconfigured, NotWitnessed, SignerFailed
 from ca.merkle import MAX_SIZE
 
-NOTE_OF_A_PUBLIC_LOG: Final = (Path(__file__).with_name("vectors") / "notes" / "arche2025h1-witnessed.note").read_text()
+NOTE_DIRECTORY: Final = Path(__file__).with_name("vectors") / "notes"
+NOTE_OF_A_PUBLIC_LOG: Final = (NOTE_DIRECTORY / "arche2025h1-witnessed.note").read_text()
 PUBLIC_LOG: Final = VerifierKey.parse(
     "arche2025h1.staging.ct.transparency.dev+ba2f06c0+AU0vHmlGCS/PdN8b2OaGmKprLI8HKM+dJ472xgFYh15f"
 )
@@ -31,6 +32,18 @@ PUBLIC_WITNESSES: Final = tuple(
     )
 )
 ABSENT: Final = WitnessKey.parse("rgdd.se/poc-witness+db03732e+BCjJKlo6BU0xfIb8LutqerIFTWIXEA0L5n3tW3QyPFgG")
+
+# A log of this program under the cosignatures of litewitness 0.9 and of this program's own witness; the Go library of the former,
+# filippo.io/torchwood, verified all three lines.
+BOTH: Final = NOTE_DIRECTORY / "cosigned-by-litewitness.note"
+BOTH_LOG: Final = VerifierKey.parse("ca.example.com+92e0953c+ATDf+NttjRWlBpEYs7pusuFLNh/Gw5kjdv+O0QFymQ7O")
+BOTH_WITNESSES: Final = tuple(
+    WitnessKey.parse(key)
+    for key in (
+        "lite.example.org/w+3fe1e6df+BIHgZvKapalxLquUCsqSSooZz0uvspmfQp85WZ1S/Uor",
+        "w2.example.org+e8e9ed18+BEm/+KfpGI5nmHWvsv9i/VYJzVqAiTyQebY3HBCy6aax",
+    )
+)
 
 Sign = Callable[[bytes], bytes]
 
@@ -66,6 +79,11 @@ def test_the_cosignatures_of_public_witnesses_verify() -> None:
     assert [each.witness for each in witnessed.cosignatures] == list(PUBLIC_WITNESSES)
     assert {each.time for each in witnessed.cosignatures} == {1779573024}
     assert all(each.line in NOTE_OF_A_PUBLIC_LOG for each in witnessed.cosignatures)
+
+
+def test_a_note_that_another_program_cosigned_and_verified_opens() -> None:
+    witnessed = Quorum(BOTH_WITNESSES, 2).open(BOTH.read_text(), BOTH_LOG)
+    assert [each.witness.name for each in witnessed.cosignatures] == ["lite.example.org/w", "w2.example.org"]
 
 
 def test_a_witness_that_did_not_cosign_does_not_count() -> None:
