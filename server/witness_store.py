@@ -154,8 +154,8 @@ class Witness:
 def create(directory: Path, name: str) -> WitnessKey:
     """Makes a new witness with a fresh key. It appears whole or not at all; raises `Misconfigured` when something is there."""
     directory = directory.absolute()
-    if directory.exists():
-        raise Misconfigured(f"{directory} is there already", "Choose another directory; nothing was changed")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise Misconfigured(f"{directory} is there already and is not empty", "Choose another directory; nothing was changed")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as making:
             fresh = Path(making) / "witness"

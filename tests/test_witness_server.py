@@ -232,6 +232,7 @@ def test_a_witness_that_cannot_write_cosigns_nothing(tmp_path: Path) -> None:
 
 
 def test_a_witness_is_made_once_and_whole(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()  # as systemd makes it
     key = made(tmp_path / "w")
     assert key.name == NAME
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "w").iterdir()}
