@@ -4,7 +4,9 @@ import json
 from datetime import UTC, datetime
 from typing import Final
 
-from ca.entry import AnyEntry, IssueEntry, SaidEntry
+from ca.entry import AnyEntry, BreakGlassEntry, IssueEntry, SaidEntry
+from ca.journal import Certified
+from ca.keys import PublicKey
 
 COLUMNS: Final[dict[str, type]] = {
     "index": int,
@@ -42,6 +44,7 @@ def row(found: AnyEntry) -> dict[str, object]:
         | {"index": found.index, "time": _iso(found.time / 1000), "kind": found.TAG[1]}
         | ({"duration": privilege.duration, "principals": " ".join(privilege.principals)} if privilege else {})
         | (_certified(found) if isinstance(found, IssueEntry) else {})
+        | (_in_emergency(found.told) if isinstance(found, BreakGlassEntry) and isinstance(found.told, Certified) else {})
     )
 
 
@@ -54,6 +57,18 @@ def _certified(found: IssueEntry) -> dict[str, object]:
         "key_id": certificate.key_id,
         "valid_after": _iso(certificate.valid_after),
         "valid_before": _iso(certificate.valid_before),
+    }
+
+
+def _in_emergency(line: Certified) -> dict[str, object]:
+    return {
+        "reason": line.reason,
+        "principals": " ".join(line.principals),
+        "serial": line.serial,
+        "key": PublicKey.parse_line(line.key).fingerprint,
+        "key_id": line.key_id,
+        "valid_after": _iso(line.valid_after),
+        "valid_before": _iso(line.valid_before),
     }
 
 

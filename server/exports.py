@@ -41,6 +41,12 @@ _VIEWS: Final = {
         address FROM entries WHERE kind IN ('refuse', 'deny')""",
     "revocations": """SELECT "index", time, kind, actor, coalesce(person, actor) AS person, request, serial, reason
         FROM entries WHERE kind IN ('revoke', 'drop', 'lock', 'unlock')""",
+    "emergencies": """SELECT use."index", use.time, use.person, json_extract(json_extract(use.entry, '$.line'), '$.kind') AS kind,
+        json_extract(json_extract(use.entry, '$.line'), '$.time') AS written, use.reason, use.principals, use.serial, use."key",
+        use.key_id, use.valid_after, use.valid_before, seen."index" AS review, seen.actor AS reviewer,
+        json_extract(seen.entry, '$.verdict') AS verdict, seen.reason AS finding
+        FROM entries AS use LEFT JOIN entries AS seen ON seen.request = use."index" AND seen.kind = 'review'
+        WHERE use.kind = 'break-glass' AND use.person IS NOT NULL""",
     "readings": """SELECT "index", time, actor AS reader, request, path, address FROM entries WHERE kind = 'read'""",
 }
 _PAGE: Final = 10_000  # rows in one transaction

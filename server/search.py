@@ -118,7 +118,7 @@ def _quoted(text: str) -> Iterator[str]:
 
 def _words(source: bytes) -> tuple[Any, ...]:
     members = json.loads(source)
-    said = json.loads(members.get("statement", "{}"))
-    principals = members.get("privilege", {}).get("principals", ())
+    said = json.loads(members.get("statement") or members.get("line", "{}"))  # a person's words, or a break-glass journal's
+    principals = said.get("principals") or members.get("privilege", {}).get("principals", ())
     own = (members.get(name) for name in ("actor", "person", "role"))
     return *own, said.get("reason"), members.get("message"), " ".join(principals), members.get("address")

@@ -15,6 +15,8 @@ import pytest
 from ca.errors import JitSshError, LogDamaged, Malformed, Misconfigured
 from ca.extract import Extract
 from server import exports
+from tests import emergencies
+from tests.formats_example import FixedKey
 from tests.world import World
 
 FORMULA: Final = '=HYPERLINK("http://evil.example","INC-1")'
@@ -104,6 +106,21 @@ def test_the_views_say_who_got_what_and_why(lived: World) -> None:
     assert denied[1]["reason"] == "not today"
     ended = rows(out, 'SELECT kind, actor, person, reason FROM revocations ORDER BY "index"')
     assert [(one["kind"], one["actor"], one["person"]) for one in ended] == [("drop", "ana", "ana"), ("lock", "eve", "bo")]
+
+
+def test_uses_of_the_emergency_key_stand_beside_their_reviews(world: World) -> None:
+    of = emergencies.sealed(world)
+    first = emergencies.hand_in(world, of)
+    second = emergencies.hand_in(world, emergencies.sealed(world, FixedKey(10), replaces=of.seal_entry))
+    assert world.answer("eve", "review", first, verdict="misuse", reason="nobody knows why").status_code == 200
+    out = export(world, "out.db")
+    found = rows(out, "SELECT * FROM emergencies")
+    assert [(each["index"], each["person"], each["kind"], each["verdict"]) for each in found] == [
+        (first, "ana", "use", "misuse"), (second, "ana", "use", None)
+    ]  # fmt: skip
+    assert (found[0]["reason"], found[0]["principals"], found[0]["reviewer"]) == ("CA down, INC-77", "break-glass@web", "eve")
+    assert found[0]["key"] == emergencies.ANA.public_key.fingerprint
+    exports.verify_file(out)
 
 
 def test_reasons_can_be_searched(lived: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ca import entry
 from server import search
 from server.search import Search
+from tests import emergencies
 from tests.world import World
 
 
@@ -114,3 +115,9 @@ def test_searching_writes_nothing_into_the_log_but_who_looks_at_what_others_did(
     assert asked.kinds()[size:] == ["read"]
     assert index_of(asked).exists()
     asked.check()
+
+
+def test_why_the_emergency_key_was_used_is_found(world: World) -> None:
+    used = emergencies.hand_in(world, emergencies.sealed(world))
+    for text in ("INC-77", "break-glass@web", "ana down"):
+        assert found(world, "eve", text) == [used]
