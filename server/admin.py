@@ -1,5 +1,6 @@
 """`jit-ssh-ca`: the operator's command line. Each command is a thin skin over one call."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from ca.trust import Trust
 from server import config, directory, requestlog
 from server.app import create_app
 from server.break_glass_commands import break_glass
+from server.completion import completion
 from server.directory import OpenedCA, open_ca, open_log
 from server.listening import Listen
 from server.log_commands import backup, log, restore
@@ -97,6 +99,8 @@ def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     """Serve the CA in DIR until SIGTERM. SIGHUP reads the policies again, all or nothing.
 
     It refuses to start on a wrong configuration or policy, on keys that others can read, and on a log that does not verify.
+
+    Example: jit-ssh-ca serve /etc/jit-ssh --listen 127.0.0.1:8022
     """
     requestlog.configure()
     opened = open_ca(dir_, asker(passphrase_file))
@@ -137,16 +141,24 @@ def _reload(opened: OpenedCA) -> None:
 
 @main.command()
 @DIR
+@click.option("--json", "as_json", is_flag=True, help="Print the keys themselves, and the fingerprint, as JSON.")
 @PASSPHRASE_FILE
 @reports_errors
-def fingerprint(dir_: Path, passphrase_file: Path | None) -> None:
-    """Show the CA's public keys and the fingerprint that `jit-ssh setup` asks people to compare."""
+def fingerprint(dir_: Path, as_json: bool, passphrase_file: Path | None) -> None:
+    """Show the CA's public keys and the fingerprint that `jit-ssh setup` asks people to compare.
+
+    Example: jit-ssh-ca fingerprint /etc/jit-ssh
+    """
     opened = open_log(dir_, asker(passphrase_file))
     opened.check()
-    _show_trust(begun_by(opened.store))
+    trust = begun_by(opened.store)
+    if as_json:
+        click.echo(json.dumps({**json.loads(trust.encode()), "fingerprint": trust.fingerprint}))
+    else:
+        _show_trust(trust)
 
 
 for change in (diff, replay):
     policy.add_command(change)
-for command in (policy, log, backup, restore, witness, break_glass):
+for command in (policy, log, backup, restore, witness, break_glass, completion):
     main.add_command(command)

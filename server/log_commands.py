@@ -1,5 +1,6 @@
 """What an operator does with the log itself: `jit-ssh-ca log verify|export`, `backup` and `restore`."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,9 +26,10 @@ def log() -> None:
 @log.command("verify")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--fingerprint", help="Of a file: the CA whose log it has to be, as jit-ssh-ca fingerprint shows it.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was checked as JSON.")
 @PASSPHRASE_FILE
 @reports_errors
-def verify_(path: Path, fingerprint: str | None, passphrase_file: Path | None) -> None:
+def verify_(path: Path, fingerprint: str | None, as_json: bool, passphrase_file: Path | None) -> None:
     """Check all of the log in DIR: entries, tree, checkpoints, signatures and whose, certificates. Exit code 0: all hold.
 
     Instead of a CA's directory, DIR may be a file: a copy of its database, or what jit-ssh-ca log export wrote. It is checked
@@ -41,6 +43,11 @@ def verify_(path: Path, fingerprint: str | None, passphrase_file: Path | None) -
         trust, report = _verify_file(path)
     if fingerprint is not None and fingerprint != trust.fingerprint:
         raise LogDamaged(f"it is the log of the CA {trust.fingerprint}, not of {fingerprint}", "Trust nothing in it")
+    if as_json:
+        size, root = report.checkpoint.size, report.checkpoint.root.hex()
+        counts = {name: value for name, value in vars(report).items() if name != "checkpoint"}
+        click.echo(json.dumps({"origin": trust.origin, "fingerprint": trust.fingerprint, "size": size, "root": root} | counts))
+        return
     click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")
     if report.policies:
         keys = f"keys that were their person's by {report.policies} policies"

@@ -1,5 +1,6 @@
 """`jit-ssh-ca` as its operator meets it: real commands, a real server, a real ssh-agent, and a manual that says the same."""
 
+import json
 import os
 import re
 import shutil
@@ -411,6 +412,26 @@ def test_the_manual_has_every_command_and_every_option() -> None:
         options = {name for option in command.params if isinstance(option, click.Option) for name in option.opts}
         written = {line.split("`")[1].split()[0] for line in section.splitlines() if line.startswith("| `--")}
         assert written == options - {"--help", "-h"}, title
+
+
+def test_every_command_teaches_by_an_example() -> None:
+    for path, command in commands(admin.main, "jit-ssh-ca"):
+        assert f"Example: {path}" in (command.help or "") or f'Example: eval "$({path}' in (command.help or ""), path
+
+
+def test_what_is_read_can_be_read_by_programs(made: Path) -> None:
+    shown = json.loads(run("fingerprint", made, "--json").out)
+    assert shown["ca_keys"] == [(made / "keys" / "ca.pub").read_text().strip()]
+    assert shown["fingerprint"] in run("fingerprint", made).out
+    checked = json.loads(run("log", "verify", made, "--json").out)
+    assert (checked["origin"], checked["fingerprint"], checked["size"]) == (ORIGIN, shown["fingerprint"], checked["entries"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_its_words(made: Path, shell: str) -> None:
+    assert "_JIT_SSH_CA_COMPLETE" in run("completion", shell).out
+    words = {"_JIT_SSH_CA_COMPLETE": "bash_complete", "COMP_WORDS": "jit-ssh-ca log ver", "COMP_CWORD": "2"}
+    assert run(**words).out == "plain,verify\n", made
 
 
 def test_the_manuals_units_are_those_of_the_program() -> None:
