@@ -1,0 +1,30 @@
+"""Programs that are run to be measured, or to measure with."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+BIN = Path(sys.executable).parent
+
+
+def command(arguments: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    """Runs a program to its end; its output is shown only if it failed."""
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise click.ClickException(f"{' '.join(arguments[:3])} … failed:\n{done.stdout}{done.stderr}")
+
+
+@contextmanager
+def agent(socket: Path) -> Iterator[str]:
+    """A private ssh-agent, until the block ends."""
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.PIPE) as running:
+        try:
+            if running.stdout:
+                running.stdout.readline()  # it prints its socket when it listens
+            yield str(socket)
+        finally:
+            running.terminate()
