@@ -108,7 +108,8 @@ def test_a_bundle_survives_its_path_and_is_numbered_like_the_tile_of_its_leaves(
     "path",
     [
         "tile/entries", "tile/entries/0", "tile/entries/000.p/0", "tile/entries/000.p/256", "tile/entries/000.p/07",
-        "tile/entries/x000/000", "tile/entries/entries/000", "tile/0/000", "tile/entries/000\n", "tile/Entries/000", "tile/entries/" + "x999/" * 6 + "999",
+        "tile/entries/x000/000", "tile/entries/entries/000", "tile/0/000", "tile/entries/000\n",
+        "tile/Entries/000", "tile/entries/" + "x999/" * 6 + "999",
     ],
 )  # fmt: skip
 def test_any_other_spelling_of_a_bundle_is_refused(path: str) -> None:

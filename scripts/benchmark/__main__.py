@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 import click
+
 from benchmark.figures import Figure, figure, line, percentile, timed
 from benchmark.floor import bare_cryptography, bare_cryptography_everywhere, durable_write, one_by_one
 from benchmark.load import Load, run

@@ -5,10 +5,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmark.figures import Times, timed
-from benchmark.programs import command
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmark.figures import Times, timed
+from benchmark.programs import command
 from ca.sshsig import signed_bytes
 
 

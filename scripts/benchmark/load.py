@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import click
-from benchmark.figures import Times
-from benchmark.served import ROLE, Served
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmark.figures import Times
+from benchmark.served import ROLE, Served
 from ca import canonical
 from ca.certificate import SignedCertificate
 from ca.keys import ed25519_key

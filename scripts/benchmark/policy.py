@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from benchmark.figures import Figure, figure, timed
-
 from ca import roles
 from ca.compare import compare
 from ca.conditions import Facts

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import click
+
 from benchmark.growth import grow
 from benchmark.programs import BIN, command
-
 from ca.signers.file import FileSigner
 from ca.signers.file import create as create_key
 from ca.trust import Trust
