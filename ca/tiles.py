@@ -12,8 +12,8 @@ from ca.errors import Malformed
 from ca.merkle import MAX_SIZE
 
 FULL_WIDTH: Final = 256
-_HEIGHT: Final = 8  # levels of the tree in one level of tiles
-_TOP_LEVEL: Final = MAX_SIZE.bit_length() // _HEIGHT  # C2SP numbers them up to 63; no tree is that high
+HEIGHT: Final = 8  # levels of the tree in one level of tiles
+_TOP_LEVEL: Final = MAX_SIZE.bit_length() // HEIGHT  # C2SP numbers them up to 63; no tree is that high
 _PATH: Final = re.compile(r"tile/(\d{1,2}|entries)/((?:x\d{3}/){0,6}\d{3})(?:\.p/(\d{1,3}))?", re.ASCII)
 
 
@@ -30,7 +30,7 @@ class Tile:
 
     def __post_init__(self) -> None:
         possible = 0 <= self.level <= _TOP_LEVEL and self.index >= 0 and 1 <= self.width <= FULL_WIDTH
-        if not possible or (self.index * FULL_WIDTH + self.width) << _HEIGHT * self.level > MAX_SIZE:
+        if not possible or (self.index * FULL_WIDTH + self.width) << HEIGHT * self.level > MAX_SIZE:
             raise Malformed(f"no log has a tile {self.index} of width {self.width} at level {self.level}")
 
     @classmethod
@@ -45,7 +45,7 @@ class Tile:
     def over(cls, level: int, position: int, size: int) -> "Tile":
         """The tile with the complete node of a tree of `size` leaves at `position` of tree level 8·`level`, as wide as it is."""
         index = position // FULL_WIDTH
-        return cls(level, index, min(FULL_WIDTH, (size >> _HEIGHT * level) - index * FULL_WIDTH))
+        return cls(level, index, min(FULL_WIDTH, (size >> HEIGHT * level) - index * FULL_WIDTH))
 
     def __str__(self) -> str:
         return f"tile/{self.level}/{_numbered(self.index, self.width)}"
@@ -53,7 +53,7 @@ class Tile:
     def nodes(self) -> Iterator[tuple[int, int]]:
         """The nodes (level, position) whose hashes, concatenated, are this tile."""
         start = self.index * FULL_WIDTH
-        return ((self.level * _HEIGHT, position) for position in range(start, start + self.width))
+        return ((self.level * HEIGHT, position) for position in range(start, start + self.width))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from ca.names import PERSON, require
 from ca.sshsig import NAMESPACE
 from cli import entries, entry_text, files, listing, output
 from cli.machine import Machine
+from cli.proof import proof
 from cli.verify import verify
 
 _EXPORTED: Final = ("allowed_signers", "signature.sig", "statement")
@@ -83,6 +84,7 @@ def log(
 
 
 log.add_command(verify)
+log.add_command(proof)
 
 
 @log.command(epilog="Examples:\n\n\b\n  jit-ssh log show 17\n  jit-ssh log show 17 --export /tmp/entry-17")

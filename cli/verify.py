@@ -13,13 +13,11 @@ from ca.certificate import SignedCertificate
 from ca.checkpoint import Checkpoint
 from ca.cosignature import Quorum, Witnessed
 from ca.entry import IssueEntry
-from ca.errors import BadSignature, LogDamaged, Malformed, NotFound
-from ca.merkle import HASH_LENGTH
-from ca.tiles import FULL_WIDTH, Tile
+from ca.errors import BadSignature, LogDamaged, Malformed
 from ca.trust import Trust
 from ca.verify import Report, Spread, Stored, in_turn
 from ca.verify import verify as verify_log
-from cli import audit, entries, output, seen, watchers
+from cli import audit, entries, output, seen, tiles, watchers
 from cli.client import Address, Client, exchange
 from cli.directory import Directory
 from cli.held import blob, of_this_machine
@@ -47,7 +45,7 @@ def verify(full: bool, as_json: bool) -> None:
         witnessed = quorum.open(note, trust.verifier)
         checkpoint = witnessed.checkpoint
         visible = mine.watched(entries.visible(machine.client, checkpoint.size))
-        leaves, auditor = _leaves(address, checkpoint.size), machine.client if full else None
+        leaves, auditor = tiles.leaves(address, checkpoint.size), machine.client if full else None
         report = _verified(auditor, trust, checkpoint, leaves, visible, remembered)
     except (Malformed, BadSignature) as error:
         raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error
@@ -153,24 +151,3 @@ class _Mine:
 def _certified(source: bytes) -> bytes:
     found = entry.decode(source)
     return found.certificate.to_be_signed if isinstance(found, IssueEntry) else b""
-
-
-def _leaves(address: Address, size: int) -> Iterator[bytes]:
-    """Every leaf hash of a log of this size, tile by tile."""
-    for start in range(0, size, FULL_WIDTH):
-        tile = Tile(0, start // FULL_WIDTH, min(FULL_WIDTH, size - start))
-        hashes = _tile(address, tile)
-        yield from (hashes[at : at + HASH_LENGTH] for at in range(0, tile.width * HASH_LENGTH, HASH_LENGTH))
-
-
-def _tile(address: Address, tile: Tile) -> bytes:
-    """A tile's hashes; a partial one may be gone when the full one is there (C2SP tlog-tiles)."""
-    try:
-        hashes = exchange(address, "GET", f"/log/{tile}")
-    except NotFound:
-        if tile.width == FULL_WIDTH:
-            raise
-        hashes = exchange(address, "GET", f"/log/{Tile(tile.level, tile.index)}")[: tile.width * HASH_LENGTH]
-    if len(hashes) != tile.width * HASH_LENGTH:
-        raise Malformed(f"{tile} has {len(hashes)} bytes, not {tile.width * HASH_LENGTH}")
-    return hashes
