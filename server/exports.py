@@ -178,7 +178,7 @@ def _tables(connection: sqlite3.Connection) -> Database:
     db = Database(connection, execute_plugins=False)
     db.table("proof").create({"extract": str}, strict=True)
     entries = db.table("entries").create(COLUMNS | {"entry": str}, pk="index", not_null=("time", "kind", "entry"), strict=True)
-    for column in ("time", "kind", "actor", "person", "role", "request"):
+    for column in ("time", "kind", "actor", "person", "role", "request", "serial", "key"):
         entries.create_index([column])
     entries.enable_fts(_SEARCHED)
     for name, select in _VIEWS.items():

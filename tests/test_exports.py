@@ -108,6 +108,31 @@ def test_the_views_say_who_got_what_and_why(lived: World) -> None:
     assert [(one["kind"], one["actor"], one["person"]) for one in ended] == [("drop", "ana", "ana"), ("lock", "eve", "bo")]
 
 
+def test_the_views_say_who_read_what(lived: World) -> None:
+    for path in ("/v1/cases/2", "/v1/log/entries?text=disk"):
+        assert lived.read("eve", path).status_code == 200
+    found = rows(export(lived, "out.db"), "SELECT reader, request, path FROM readings")
+    assert [tuple(one.values()) for one in found] == [("eve", 2, "/v1/cases/2"), ("eve", None, "/v1/log/entries?text=disk")]
+
+
+def test_a_certificate_is_told_with_the_address_from_which_it_was_asked_for(world: World) -> None:
+    assert world.ask("ana").status_code == 201
+    elsewhere = {"environ_overrides": {"REMOTE_ADDR": "192.0.2.9"}}
+    post = world.http.post
+    world.http.post = lambda *given, **more: post(*given, **more, **elsewhere)  # type: ignore[method-assign]
+    assert world.renew("ana", 2).status_code == 201
+    issued = rows(export(world, "out.db"), "SELECT address, reason FROM issuances")
+    assert [tuple(one.values()) for one in issued] == [("127.0.0.1", "INC-12 disk full"), ("192.0.2.9", "INC-12 disk full")]
+
+
+def test_what_a_hosts_log_gives_is_found_by_an_index(lived: World) -> None:
+    with closing(sqlite3.connect(export(lived, "out.db"))) as database:
+        for column in ("serial", '"key"', "actor", "time", "request"):
+            sql = f"EXPLAIN QUERY PLAN SELECT * FROM entries WHERE {column} = '1'"  # noqa: S608 - names of columns
+            [plan] = database.execute(sql).fetchall()
+            assert "USING INDEX" in plan[3], plan
+
+
 def test_uses_of_the_emergency_key_stand_beside_their_reviews(world: World) -> None:
     of = emergencies.sealed(world)
     first = emergencies.hand_in(world, of)
