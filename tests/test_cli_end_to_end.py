@@ -484,6 +484,21 @@ def test_a_remembered_checkpoint_that_was_changed_is_not_believed(ana: Home) -> 
     assert ana.run("log", "verify").returncode == 1
 
 
+def test_a_proof_convinces_another_machine_and_one_that_was_cut_does_not(ana: Home, town: Town, tmp_path: Path) -> None:
+    serial = ana.json("login", "self")[0]["serial"]
+    printed = ana.run("log", "proof", str(serial))
+    assert printed.returncode == 0, printed.stderr
+    bo = make_home(tmp_path / "bo", town.bo)
+    set_up(bo, town)
+    checked = bo.run("log", "proof", "--check", "-", typed=printed.stdout)
+    assert (checked.returncode, checked.stdout.startswith(f"entry {serial} is in the log of ca.example.com")) == (0, True)
+    assert bo.run("log", "proof", "--check", str(ana.ours / "self-cert.pub")).returncode == 0
+    assert bo.run("log", "proof", "--check", "-", typed=printed.stdout[:-9]).returncode == 1
+    refused = bo.run("log", "proof", str(serial))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "not yours to read" in refused.stderr
+
+
 # --------------------------------------------------------------- start-up
 
 
