@@ -194,6 +194,13 @@ class Certificate:
         inner.end()
 
 
+def certificate_of(kind: str, encoded: str) -> Certificate:
+    """The certificate in two words, as sshd's %t and %k. Raises `Refused`."""
+    found = Certificate(base64(encoded, "the certificate"))
+    demand(kind == found.type, "the certificate is of another type than is said")
+    return found
+
+
 def _options(packed: bytes) -> list[tuple[bytes, bytes]]:
     """Options or extensions, by name: each once, in order."""
     reader, found = Reader(packed), []
@@ -345,9 +352,10 @@ class Trusted:
             self._read_witnesses(lines_of(self._read("witnesses.pub")))
 
     def _read_witnesses(self, lines: list[str]) -> None:
-        demand(bool(lines) and lines[0].startswith("require "), "witnesses.pub does not begin with: require N")
-        self.required = number(lines[0][8:], "what witnesses.pub requires")
-        self.witnesses = [NoteKey(line, WITNESS_KEY) for line in lines[1:]]
+        required = [line for line in lines if line.startswith("require ")]
+        demand(len(required) == 1, "witnesses.pub does not say once how many it requires: require N")
+        self.required = number(required[0][8:], "what witnesses.pub requires")
+        self.witnesses = [NoteKey(line, WITNESS_KEY) for line in lines if line not in required]
         names, keys = {each.name for each in self.witnesses}, {each.key for each in self.witnesses}
         demand(len(names) == len(keys) == len(self.witnesses), "witnesses.pub has a witness twice")
         demand(not keys & {each.key for each in self.logs}, "a log cannot be its own witness")
@@ -421,9 +429,8 @@ def main(arguments: list[str], directory: str, owners: frozenset[int] = frozense
             return 0
         demand(len(arguments) == 3, "usage: host-verify ACCOUNT TYPE BASE64")
         account, kind, encoded = arguments
-        certificate = Certificate(base64(encoded, "the certificate"))
+        certificate = certificate_of(kind, encoded)
         told = f" serial {certificate.serial} ID {certificate.key_id[:120]!a} for {account[:32]!a}"
-        demand(kind == certificate.type, "the certificate is of another type than sshd says")
         found = principals_for(account, certificate, Trusted(directory, owners))
         answer = "".join(f"{line}\n" for line in found).encode()
         demand(os.write(1, answer) == len(answer), "the answer could not be written whole")

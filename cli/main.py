@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "unlock": "cli.revocation",
     "review": "cli.review",
     "log": "cli.log",
+    "host": "cli.host",
     "ssh-config": "cli.hook",
     "ssh-hook": "cli.hook",
     "completion": "cli.completion",

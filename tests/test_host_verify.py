@@ -3,6 +3,7 @@
 Judged by a real sshd, which a thief of the CA's key tries to enter: what is forged here is signed by that key.
 """
 
+import json
 import os
 import subprocess
 from base64 import b64encode
@@ -20,6 +21,7 @@ from ca.certificate import LOG_PROOF
 from ca.proof import carried
 from ca.wire import string
 from cli import host_verify
+from cli import main as cli
 from cli.host_verify import Refused, Trusted
 from tests.thief import ACCOUNT, Host, enters, install, verifying_host
 from tests.world import ORIGIN
@@ -244,7 +246,10 @@ SPOILT: Final[dict[str, tuple[str, Callable[[Path], object], str]]] = {
     "the CA key is another": ("ca.pub", lambda path: path.write_text("ssh-ed25519 AAAA\n"), "a CA that this host does not trust"),
     "the principals are another account's": ("principals/root", lambda path: path.write_text("deploy@web\n"), "something else"),
     "the principals are of another group": ("principals/root", lambda path: path.write_text("root@db\n"), "no principal that"),
-    "the witnesses are none": ("witnesses.pub", lambda path: path.write_text(""), "does not begin with"),
+    "the witnesses are none": ("witnesses.pub", lambda path: path.write_text(""), "does not say once"),
+    "the witnesses are required twice": (
+        "witnesses.pub", lambda path: path.write_text("require 1\nrequire 2\n"), "does not say once"
+    ),
     "no witness is required": ("witnesses.pub", lambda path: path.write_text("require 0\n"), "requires none"),
     "more witnesses are required than there are": ("witnesses.pub", lambda path: path.write_text("require 1\n"), "more"),
     "the witnesses are a dangling link": ("witnesses.pub", lambda path: path.symlink_to("/nowhere"), "No such file"),
@@ -272,3 +277,31 @@ def test_a_host_that_cannot_be_believed_lets_nobody_in(host: Host, spoilt: str) 
             path.chmod(0o755 if path.is_dir() else 0o644)
             os.chown(path, 0, 0)
     assert ran(host, *words(host)).returncode == 0
+
+
+# ------------------------------------------------------------------- by hand
+
+
+def by_hand(host: Host, *arguments: str) -> int:
+    return cli.run(["host", "verify", *arguments, "--directory", str(host.directory)])
+
+
+def test_a_person_can_ask_what_the_host_would_say(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "web-admin-cert.pub"
+    path.write_text(f"{host.genuine.line}\n")
+    assert by_hand(host, ACCOUNT, str(path)) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{ACCOUNT}@web\n"
+    assert f"Serial {host.genuine.certificate.serial} " in said.err
+    assert by_hand(host, ACCOUNT, str(path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["principals"] == [f"{ACCOUNT}@web"]
+    forged = host.signed(host.genuine.certificate.bare).line
+    for account, text in ((ACCOUNT, forged), (ACCOUNT, ""), (ACCOUNT, "\0"), ("deploy", f"{host.genuine.line}\n")):
+        path.write_text(text)
+        assert by_hand(host, account, str(path)) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "error: " in said.err
+    path.write_bytes(b"\xff")
+    assert by_hand(host, ACCOUNT, str(path)) == 1
+    assert by_hand(host, ACCOUNT, str(tmp_path / "nowhere")) == 2

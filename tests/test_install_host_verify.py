@@ -22,6 +22,7 @@ pytestmark = pytest.mark.root
 LOG: Final = VerifierKey("ca.example.com", bytes(31) + b"\x02")
 OTHER_LOG: Final = VerifierKey("log.example.com", bytes(31) + b"\x03")
 WITNESS: Final = WitnessKey("witness.example.com", bytes(31) + b"\x04")
+OTHER_WITNESS: Final = WitnessKey("w2.example.com", bytes(31) + b"\x05")
 ME: Final = "root"
 
 
@@ -83,6 +84,8 @@ def test_a_file_of_keys_is_taken_as_well(place: Place) -> None:
     file.write_text(f"# ours\n{LOG}\n\n{OTHER_LOG}\n")
     installed(place, *arguments(place, "--verify-log", str(file)))
     assert (place.prefix / "jit-ssh/log.pub").read_text() == f"{LOG}\n{OTHER_LOG}\n"
+    file.write_text(f"{WITNESS}\n{OTHER_WITNESS}\nrequire 1\n")  # as a person's own machine has it, too
+    assert "as seen by 1 of 2 witnesses" in installed(place, *verifying(place, "--witness", str(file)))
 
 
 def test_a_certificate_without_a_proof_enters_before_and_after_but_not_while_it_is_verified(place: Place) -> None:
