@@ -61,8 +61,7 @@ for kind, own in (named("Entry") | named("Entries")).items():
     said = {} if kind in {"genesis", "policy", "issue", "seal", "kit", "break-glass"} else PARTS["What a person caused"]
     decided = PARTS["Every decision"] if kind in {"request", "approve", "renew", "refuse"} else {}
     ENTRIES[kind] = PARTS["Every entry"] | said | decided | own
-STRUCTURES = {"finding": "Finding", "way": "Way", "step": "Step", "privilege": "Privilege", "duty": "Duty", "seal": "Seal"}
-STRUCTURES |= {"share": "Share", "facts": "Kit facts"}
+HEADINGS = {"facts": "Kit facts"}  # of structures that have another name than their type
 
 
 def read(source: bytes, kinds: dict[str, Fields], tag: str) -> Members:
@@ -94,8 +93,8 @@ def check_type(value: Any, kind: str) -> None:
             for member in value.values() if shape is dict else value:
                 check_type(member, kind.removeprefix(prefix))
             return
-    if kind in STRUCTURES:
-        check_fields(value, PARTS[STRUCTURES[kind]])
+    if (heading := HEADINGS.get(kind, kind.capitalize())) in PARTS:
+        check_fields(value, PARTS[heading])
         return
     demand(type(value) is {"text": str, "base64": str, "integer": int, "boolean": bool}[kind], f"not {kind}")
     demand(kind != "integer" or -(2**63) <= value < 2**63, "an integer of more than 64 bits")
@@ -264,3 +263,79 @@ def certificate(tbs: bytes) -> Members:
         "key": key, "serial": serial, "key_id": key_id, "principals": principals, "valid_after": valid_after,
         "valid_before": valid_before, "permit": permit, "ca_key": ca_key,
     }
+
+
+def check_proven(line: str, trust: Members) -> Members:
+    """The `issue` entry of a certificate that carries the proof of it, after all that the document wants of both."""
+    blob = binary(line.split(" ")[1])
+    before, extensions, after, signature = split(blob)
+    pairs = list(Wire(extensions).strings())
+    demand(pairs[:1] == [b"log-proof@jit-ssh"], "no proof in its place")
+    value = Wire(pairs[1])
+    text = value.string()
+    value.end()
+    bare = before + packed(packed(*pairs[2:])) + after
+    fields = certificate(bare)
+    check_ca(blob[: len(blob) - len(packed(signature))], signature, fields["ca_key"], trust)
+    source, index = check_proof(text.decode(), trust["log_key"])
+    entry = read(source, ENTRIES, "kind")
+    demand(entry["kind"] == "issue" and entry["index"] == index == fields["serial"], "the proof of another entry")
+    demand(binary(entry["tbs"]) == bare, "not the certificate that is in the log")
+    return entry
+
+
+def split(blob: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """What stands before the extensions, they, what stands between them and the signature, and it."""
+    wire = Wire(blob)
+    kind = wire.string().decode(errors="replace")
+    key_type = next((name for name in KEY_FIELDS if kind == name.removesuffix("@openssh.com") + "-cert-v01@openssh.com"), None)
+    demand(key_type, "a certificate of another type")
+    for _ in range(1 + KEY_FIELDS[str(key_type)]):
+        wire.string()
+    wire.take(12)  # serial, type
+    for _ in range(2):
+        wire.string()  # key id, principals
+    wire.take(16)  # times
+    wire.string()  # critical options
+    at, extensions = wire.at, wire.string()
+    behind = wire.at
+    for _ in range(2):
+        wire.string()  # reserved, CA key
+    end = wire.at
+    signature = wire.string()
+    wire.end()
+    return blob[:at], extensions, blob[behind:end], signature
+
+
+def check_ca(signed: bytes, signature: bytes, ca_key: bytes, trust: Members) -> None:
+    demand(ca_key in [key_of(each) for each in trust["ca_keys"]], "another CA")
+    public, made = Wire(ca_key), Wire(signature)
+    demand(public.string() == made.string() == b"ssh-ed25519", "a CA key that is not judged here")
+    ed25519(public.string(), made.string(), signed)
+    made.end()
+
+
+def check_proof(text: str, log_key: str) -> tuple[bytes, int]:
+    """The entry that a proof proves, and its index."""
+    form = r"c2sp\.org/tlog-proof@v1\nextra ([^\n]*)\nindex (0|[1-9][0-9]*)\n((?:[A-Za-z0-9+/]{43}=\n)*)\n(.*)"
+    found = re.fullmatch(form, text, re.DOTALL)
+    if found is None:
+        raise Wrong("no proof")
+    source, index, path = binary(found[1]), int(found[2]), [binary(each) for each in found[3].split()]
+    size, root = check_note(found[4], log_key)
+    demand(index < size, "an entry behind the end")
+    demand(climb(leaf_hash(source), index, size, path) == root and not path, "hashes that do not lead to the root")
+    return source, index
+
+
+def climb(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
+    """The root of RFC 6962 §2.1.1, from the top down; takes the hashes that it needs off the end of `path`."""
+    if size == 1:
+        return leaf
+    demand(path, "too few hashes")
+    beside, split_at = path.pop(), 1
+    while split_at * 2 < size:
+        split_at *= 2
+    if index < split_at:
+        return hashlib.sha256(b"\x01" + climb(leaf, index, split_at, path) + beside).digest()
+    return hashlib.sha256(b"\x01" + beside + climb(leaf, index - split_at, size - split_at, path)).digest()

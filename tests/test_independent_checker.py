@@ -5,6 +5,7 @@ import dataclasses
 import json
 import random
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,17 +14,20 @@ from typing import Any, Final
 import pytest
 
 from ca import canonical, verify
+from ca.certificate import SignedCertificate
 from ca.checkpoint import Checkpoint
 from ca.entry import PolicyEntry
-from ca.errors import LogDamaged
+from ca.errors import BadSignature, LogDamaged, Malformed
 from ca.merkle import Frontier, leaf_hash
+from ca.proof import proven
 from ca.trust import Trust
 from server import copies
-from tests import independent_checker, independent_formats, test_request_verify, test_tampering, test_verify
+from tests import independent_checker, independent_formats, test_proof, test_request_verify, test_tampering, test_verify
 from tests.independent_checker import Log, first_wrong, from_database
+from tests.independent_formats import Wrong, check_proven
 from tests.test_lifecycle import ask, held, lock
 from tests.test_log import change
-from tests.world import World
+from tests.world import World, certificate
 
 lived = test_request_verify.lived  # a fixture
 
@@ -155,6 +159,52 @@ def test_both_notice_whose_key_it_was_not(world: World) -> None:
     assert (first_wrong(Log(trusted(world.ca.trust), forged, files=files)) or (None,))[0] == 2
     assert ours(world.ca.trust, forged, files) == 2
 
+
+# ------------------------------------------------------------ proofs in certificates
+
+
+def test_both_believe_a_certificate_with_its_proof(world: World) -> None:
+    world.ask("bo")
+    trust = trusted(world.ca.trust)
+    for person, role in (("ana", "web-admin"), ("bo", "dev"), ("ana", "dev")):
+        issued = certificate(world.ask(person, role=role))
+        believed(issued.line, world.ca.trust)
+        assert check_proven(issued.line, trust)["index"] == issued.certificate.serial
+
+
+@pytest.mark.parametrize("forged", test_proof.FORGED)
+def test_both_refuse_what_the_stolen_ca_key_signs(forged: str) -> None:
+    _, make = test_proof.FORGED[forged]
+    made, trust = make(), test_proof.TRUST
+    with pytest.raises((LogDamaged, Malformed, BadSignature)):
+        proven(made, trust)
+    with pytest.raises(Wrong):
+        check_proven(made.line, trusted(trust))
+
+
+def believed(line: str, trust: Trust) -> None:
+    """What a client does before it installs a certificate."""
+    parsed = SignedCertificate.parse_line(line)
+    parsed.verify(trust.public_keys[0])
+    proven(parsed, trust)
+
+
+def test_both_refuse_every_flipped_bit_of_a_certificate(world: World) -> None:
+    print(f"seed {SEED}")
+    chance, issued = random.Random(SEED), certificate(world.ask("ana"))  # noqa: S311 - places, not secrets
+    kind, encoded, _ = issued.line.split(" ")
+    blob, trust = b64decode(encoded), trusted(world.ca.trust)
+    for _ in range(150):
+        at, bit = chance.randrange(len(blob)), 1 << chance.randrange(8)
+        flipped = blob[:at] + bytes([blob[at] ^ bit]) + blob[at + 1 :]
+        line = f"{kind} {b64encode(flipped).decode()}"
+        with pytest.raises((LogDamaged, Malformed, BadSignature)):
+            believed(line, world.ca.trust)
+        with pytest.raises((Wrong, ValueError)):
+            check_proven(line, trust)
+
+
+# ------------------------------------------------------------------ any change
 
 SEED: Final = random.SystemRandom().randrange(2**32)
 CHANGES: Final = 120
