@@ -3,15 +3,19 @@
 Pure, like `ca.acts`: a statement and the log's tail in, an entry out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ca import acts
 from ca.acts import DAY, Moment, Said
-from ca.entry import Privilege, RefuseEntry, RenewEntry, RequestEntry
-from ca.errors import Malformed
-from ca.policy import Denied, Granted, Pending, evaluate
+from ca.conditions import Facts
+from ca.entry import AnyEntry, IssueEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
+from ca.errors import Malformed, NotTouched
+from ca.keys import PublicKey
+from ca.policy import Decision, Denied, Granted, Pending, evaluate
 from ca.request import Request
+from ca.roles import Policy
 from ca.statement import CertificateStatement, RequestStatement
 
 MOST_REQUESTS: Final = 1000  # of a person for a role that are looked at: more grants a day cannot be budgeted
@@ -91,17 +95,40 @@ def renew(asked: Asked, held: Request, at: Moment, uncertifiable: str | None) ->
     if held.status != "granted" or held.until is None:
         return at.refused(asked, "not-granted", f"request {number} is {held.status}", **about)
     facts = replace(at.facts_again(held), address=asked.address, hardware_key=asked.hardware_key)
-    decision = evaluate(
-        at.rules.policy, entry.role, held.privilege.duration, acts.reason_of(entry), facts, acts.approved(held, at)
-    )
+
+    def decide(facts: Facts) -> Decision:
+        reason, approvals = acts.reason_of(entry), acts.approved(held, at)
+        return evaluate(at.rules.policy, entry.role, held.privilege.duration, reason, facts, approvals)
+
+    decision = decide(facts)
     reasons = acts.reasons(decision, facts, at)
     if not isinstance(decision, Granted):
+        _demand_touch(asked, decide, facts)
         message = decision.message if isinstance(decision, Denied) else f"{entry.role} needs more approvals than it had"
         return at.refused(asked, "denied", message, **reasons, **about)
     if not acts.same(decision.privilege, held.privilege):
         return at.refused(asked, "refused", _changed(decision.privilege, held), **about)
     until = min(held.until, at.seconds + decision.privilege.duration)
     return acts.record(RenewEntry, asked, at, until=until, **reasons, **about | {"request": entry.index})
+
+
+def _demand_touch(asked: Asked, decide: Callable[[Facts], Decision], facts: Facts) -> None:
+    """Raises `NotTouched` where nothing is missing but that the person signs, and not a certificate's key for them."""
+    by_certificate = isinstance(asked.statement, CertificateStatement) and asked.statement.serial is not None
+    if by_certificate and isinstance(decide(replace(facts, hardware_key=True)), Granted):
+        raise NotTouched("each certificate of this role is asked for with a security key", "Sign with your own key, and touch it")
+
+
+def lives(said: CertificateStatement, key: PublicKey, asked: Request, issued: AnyEntry, policy: Policy, now: int) -> bool:
+    """Whether `key` is that of the certificate by which the statement is signed: of this very grant, neither over nor revoked.
+
+    Nor may the key that asked for the grant have been taken from the person: with it ends what it began.
+    """
+    if not isinstance(issued, IssueEntry) or (issued.index, issued.request) != (said.serial, asked.entry.index):
+        return False
+    certificate, owner = issued.certificate, policy.owner_of(asked.entry.signed.key)
+    current = asked.status == "granted" and not asked.revokes(issued.index) and now < certificate.valid_before
+    return current and certificate.key == key and owner is not None and owner.name == asked.entry.actor
 
 
 def _changed(now: Privilege, held: Request) -> str:

@@ -139,8 +139,7 @@ class CertificateAuthority:
         known, at = tail.caused_by(said.statement.id), Moment(tail, self._in_force(tail), self.on_call)
         if known is not None:
             return _again(said, known, at)
-        policy = at.rules.policy
-        if policy.is_revoked(said.key) or policy.owner_of(said.key) != policy.people.get(said.person):
+        if at.rules.policy.is_revoked(said.key) or not _speaks(said, at):
             raise UnknownSigner(f"the key {said.key.fingerprint} has just been taken from {said.person}")
         if abs(at.seconds - said.statement.time) > FRESH:  # it waited for the log: an entry that verifies as stale is not written
             raise Stale(f"the statement became older than {FRESH} s while the log was busy", "Try again")
@@ -225,6 +224,17 @@ class CertificateAuthority:
         if signed.certificate.bare.to_be_signed != logged or proof.entry != issue.encode():
             raise LogDamaged("the certificate to be signed is not the one that is in the log", _NOT_GIVEN)
         return signed
+
+
+def _speaks(said: Said, at: Moment) -> bool:
+    """Whether the key is the person's, or that of the living certificate by which they ask for the next one."""
+    policy, words = at.rules.policy, said.statement
+    if not isinstance(words, CertificateStatement) or words.serial is None:
+        return policy.owner_of(said.key) == policy.people.get(said.person)
+    asked = at.request(words.request)
+    if words.serial >= at.tail.index or asked.entry.actor != said.person:
+        return False
+    return asking.lives(words, said.key, asked, at.tail.entry(words.serial), policy, at.seconds)
 
 
 def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:

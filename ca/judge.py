@@ -73,7 +73,8 @@ _AnySaid = (
 class Words(NamedTuple):
     """What a person said: the signing key's blob, the statement's id, and the blob of the key that proved its possession.
 
-    `leaf` and `request` are what the statement names, `signatures` how many were verified.
+    `leaf` and `request` are what the statement names, `certificate` the serial of the one whose key signed, `signatures` how many
+    were verified.
     """
 
     signer: bytes
@@ -81,6 +82,7 @@ class Words(NamedTuple):
     key: bytes | None
     request: int | None
     leaf: str | None
+    certificate: int | None
     signatures: int
 
 
@@ -180,7 +182,9 @@ class Judge:
         possession = getattr(found, "possession", None)
         key = None if possession is None else _proven(possession, said, found.statement)
         about, leaf = getattr(said, "request", None), getattr(said, "leaf", None)
-        return Words(signed.key.blob, said.id, key, about, leaf, 1 if key is None else 2)
+        certificate = said.serial if isinstance(said, CertificateStatement) else None
+        demand(certificate is None or not found.hardware_key, "the key of a certificate is no security key")
+        return Words(signed.key.blob, said.id, key, about, leaf, certificate, 1 if key is None else 2)
 
     def _certified(self, found: IssueEntry) -> Certified:
         given = found.certificate

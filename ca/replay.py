@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from ca import statement
 from ca.emergency import Emergency
@@ -47,11 +47,20 @@ _OnRequest = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry
 
 @dataclass
 class _Told:
-    """A request that can still change: its leaf hash in hexadecimal, and with it its answers and its first certificate."""
+    """A request that can still change: its leaf hash in hexadecimal, its answers and first certificate, the serials of all."""
 
     entry: RequestEntry
     leaf: str
     entries: list[AnyEntry] = field(default_factory=list)
+    serials: list[int] = field(default_factory=list)
+
+
+class _Issued(NamedTuple):
+    """A certificate that may sign for the next one."""
+
+    request: int
+    key: bytes
+    valid_before: int
 
 
 class Replay:
@@ -67,6 +76,7 @@ class Replay:
         self._cases: dict[int, list[int]] = {}  # by first request, those that extend it, itself included
         self._first: dict[int, int] = {}  # request → first request of its case
         self._asked_at: deque[tuple[int, int]] = deque()  # time and request, oldest first
+        self._issued: dict[int, _Issued] = {}  # by serial, while they may be valid
         self._newest: dict[tuple[str, str], int] = {}  # request, by person and role
         self._ended: dict[int | str, list[AnyEntry]] = {}  # what ended a case, by its first request; or all of a person
         self._ended_at: deque[tuple[int, int | str]] = deque()  # time and key, oldest first
@@ -132,10 +142,25 @@ class Replay:
         demand(isinstance(found, RefuseEntry) or found.actor not in self._locked, f"{found.actor} is locked out")
         in_force = self._policy == found.policy or (self.hidden and self._policy < found.policy < found.index)
         demand(in_force, f"it names entry {found.policy} as the policy in force")
-        if self._keys is not None:
+        if words.certificate is not None:
+            self._check_signed_by_certificate(found, words, words.certificate)
+        elif self._keys is not None:
             otherwise = f"its signature is by {fingerprint(words.signer)}, no key of {found.actor} by the policy in force"
             demand(self._keys.owners.get(words.signer) == found.actor, otherwise)
         self.signatures += words.signatures
+
+    def _check_signed_by_certificate(self, found: SaidEntry, words: Words, serial: int) -> None:
+        """The key is that of a certificate of the very request that the statement names, not over and not revoked."""
+        known, asked = self._issued.get(serial), None if words.request is None else self._asked(words.request)
+        if known is None or asked is None:
+            demand(self.hidden, f"it is signed by the key of certificate {serial}, which there is not")
+            return
+        same = (known.request, known.key) == (words.request, words.signer)
+        demand(same, f"it is not signed by the key of certificate {serial} of its request")
+        demand(found.time // 1000 < known.valid_before, f"certificate {serial}, whose key signed it, was over")
+        demand(not asked.revokes(serial), f"certificate {serial}, whose key signed it, was revoked")
+        demand(asked.status == "granted", f"the grant of certificate {serial}, whose key signed it, was over")
+        demand(found.actor == asked.entry.actor, "it is signed by the key of another person's certificate")
 
     # ------------------------------------------------------------- requests
 
@@ -254,6 +279,9 @@ class Replay:
             if isinstance(by, RenewEntry):
                 demand(given.valid_before <= by.until, "it lasts longer than the rule that decided")
         self._check_within_grant(found, given)
+        if found.request in self._told:
+            self._told[found.request].serials.append(found.index)
+            self._issued[found.index] = _Issued(found.request, given.key, given.valid_before)
         self.certificates += 1
 
     def _check_within_grant(self, found: IssueEntry, given: Certified) -> None:
@@ -276,7 +304,10 @@ class Replay:
         over = self._time - 1000 * LONGEST_CASE
         while self._asked_at and self._asked_at[0][0] < over:
             _, index = self._asked_at.popleft()
-            entry = self._told.pop(index).entry
+            told = self._told.pop(index)
+            entry = told.entry
+            for serial in told.serials:
+                del self._issued[serial]
             if self._cases[entry.first][-1] == index:
                 for each in self._cases.pop(entry.first):
                     del self._first[each]

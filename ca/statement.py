@@ -133,14 +133,20 @@ class DropStatement(OnRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateStatement(OnRequest):
-    """Another certificate within a grant, for `key`."""
+    """Another certificate within a grant, for `key`.
+
+    With `serial` it is signed by the key of that certificate of the same request, and not by the person's own.
+    """
 
     TAG: ClassVar = ("action", "certificate")
 
     key: str
+    serial: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.serial is not None and not self.request < self.serial < 2**62:
+            raise Malformed(f"there is no certificate {self.serial} of request {self.request}")
         _check_key(self.key, self.public_key)
 
     @cached_property

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from ca.checkpoint import Checkpoint
-from ca.errors import Forbidden, JitSshError
+from ca.errors import Forbidden, JitSshError, NotTouched, SignerFailed, UnknownSigner
 from ca.statement import CertificateStatement, RequestStatement
 from cli import held as holding
 from cli import known, output, seen, waiting
 from cli.answers import Members, Role
 from cli.case import Case, parse_list
+from cli.client import Sign
 from cli.held import Held
 from cli.machine import Machine
 from cli.problems import Denied
-from cli.taking import LONGEST, Asked, FreshKey, take
+from cli.taking import LONGEST, Asked, FreshKey, signer, take
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,30 @@ def pick_up(machine: Machine, number: int, *, wait: bool) -> Held | Case:
     return _fetch(machine, number, Asked.of(case.role, case.accounts, max(left, 1), key), key)
 
 
-def renew(machine: Machine, held: Held) -> Held:
-    """Another certificate within the grant that is held."""
-    key, left = FreshKey(), held.until - int(time.time())
-    return _fetch(machine, held.request, Asked.of(held.role, held.accounts, max(left, 1), key), key)
+def renew(machine: Machine, held: Held, *, silently: bool = False) -> Held:
+    """Another certificate within the grant that is held; asked for by the key of the one that is here, while that is valid.
+
+    So nobody has to touch a key or type a passphrase, unless the role wants a security key each time: `silently`, even then.
+    """
+    key, now = FreshKey(), int(time.time())
+    asked = Asked.of(held.role, held.accounts, max(held.until - now, 1), key)
+    by_certificate = signer(machine.directory, held, now)
+    if by_certificate is not None:
+        try:
+            return _fetch(machine, held.request, asked, key, (held.serial, by_certificate))
+        except (NotTouched, UnknownSigner, SignerFailed):
+            if silently:
+                raise
+    return _fetch(machine, held.request, asked, key)
 
 
-def _fetch(machine: Machine, request: int, asked: Asked, key: FreshKey) -> Held:
-    words = partial(CertificateStatement, request=request, key=key.public.line)
+def _fetch(machine: Machine, request: int, asked: Asked, key: FreshKey, by: tuple[int, Sign] | None = None) -> Held:
+    """`by` is the serial of a certificate and what signs with its key, instead of the person's."""
+    serial, sign = by or (None, None)
+    words = partial(CertificateStatement, request=request, key=key.public.line, serial=serial)
     before = seen.checkpoint(machine.directory, machine.profile.trust.verifier)
-    return take(machine, machine.client.send(_seen("/v1/certificates", before), words, key.prove), asked, key, before)
+    answer = machine.client.send(_seen("/v1/certificates", before), words, key.prove, sign)
+    return take(machine, answer, asked, key, before)
 
 
 def _seen(path: str, before: Checkpoint | None) -> str:

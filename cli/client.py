@@ -108,13 +108,14 @@ class Client:
         statement = self._said(partial(ReadStatement, path=path))
         return {"Authorization": f"JIT-SSH {_base64url(statement)}.{_base64url(self._sign(statement).blob)}"}
 
-    def send(self, path: str, words: Words, prove: Sign | None = None) -> bytes:
+    def send(self, path: str, words: Words, prove: Sign | None = None, sign: Sign | None = None) -> bytes:
         """Posts a signed statement; `prove` signs it too, by the key to be certified. The CA's answer.
 
+        `sign` stands in for the person's key, where a certificate's key may.
         When the answer is lost the same statement is sent again: the log accepts it once and repeats its answer.
         """
         statement = self._said(words)
-        signatures = {"signature": self._sign(statement)} | ({"possession": prove(statement)} if prove else {})
+        signatures = {"signature": (sign or self._sign)(statement)} | ({"possession": prove(statement)} if prove else {})
         body = {name: b64encode(signed.blob).decode() for name, signed in signatures.items()} | {"statement": statement.decode()}
         post = partial(
             exchange, self._address, "POST", path, {"Content-Type": "application/json"}, json.dumps(body).encode(),

@@ -7,7 +7,7 @@ overwritten by the next login. Whoever changes these files holds `files.locked`.
 import base64
 import binascii
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ca import canonical
 from ca.errors import JitSshError
@@ -17,6 +17,8 @@ from cli import files, sshconfig
 from cli.accounts import Account
 from cli.directory import Directory
 from cli.sshconfig import Offer
+
+_BACKDATE: Final = 60  # seconds, as in ca.certificate, whose import a prompt would wait for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,13 @@ class Held(canonical.Tagged):
 
     def __post_init__(self) -> None:
         require(PERSON, self.person, "person")
+
+    @property
+    def fresh_until(self) -> int:
+        """From when on ssh gets the next certificate of the grant first, while this one can still ask for it."""
+        if self.valid_before >= self.until:
+            return self.valid_before
+        return self.valid_before - (self.valid_before - self.valid_after - _BACKDATE) // 3
 
     def usable(self, directory: Directory, now: int, in_agent: frozenset[bytes]) -> bool:
         """Whether ssh can use it at `now`: it is valid, and its key is where it should be."""
@@ -133,7 +142,7 @@ def _tidy(directory: Directory, now: int) -> None:
             current.append(held)
         else:
             _unlink(directory, held.role)
-    offers = [Offer(held.role, held.accounts, held.valid_before, held.agent) for held in current]
+    offers = [Offer(held.role, held.accounts, held.fresh_until, held.agent) for held in current]
     mine = {held.role for held in current}
     offers += [
         Offer(role.role, role.accounts) for role in known.narrowest_first(known.last_listed(directory)) if role.role not in mine

@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 import click
 
-from ca.errors import JitSshError
+from ca.errors import JitSshError, NotTouched, SignerFailed, UnknownSigner
 from cli import files, known, output
 from cli import held as holding
 from cli.answers import Role
@@ -48,8 +48,12 @@ def ssh_hook(role: str) -> int:
     directory = Directory.of_home()
     try:
         with files.locked(directory.of_role(role, ".lock")):
-            return 0 if _is_fresh(directory, role) or _renewed(role) or _asked(directory, role) else _NO
+            if _is_fresh(directory, role) or _renewed(directory, role) or _is_usable(directory, role):
+                return 0
+            return 0 if _asked(directory, role) else _NO
     except (JitSshError, OSError) as error:
+        if _is_usable(directory, role):  # it was to be renewed before its time
+            return 0
         what = "the CA does not answer, so ssh goes on without" if isinstance(error, Unreachable) else "ssh goes on without"
         output.talk(f"jit-ssh: {what} {role}: {error}")
         return _NO
@@ -58,23 +62,36 @@ def ssh_hook(role: str) -> int:
 def _is_fresh(directory: Directory, role: str) -> bool:
     now = int(time.time())
     held = holding.grant(directory, role, now)
+    return held is not None and now < held.fresh_until and _is_usable(directory, role)
+
+
+def _is_usable(directory: Directory, role: str) -> bool:
+    now = int(time.time())
+    held = holding.grant(directory, role, now)
     return held is not None and held.usable(directory, now, holding.identities() if held.agent else frozenset())
 
 
-def _renewed(role: str) -> bool:
+def _renewed(directory: Directory, role: str) -> bool:
     """Whether the grant gave another certificate; one that is over, or that the CA ended, does not."""
     machine = Machine.here(_PATIENCE)
     held = holding.grant(machine.directory, role, int(time.time()))
     if held is None:
         return False
+    usable = _is_usable(directory, role)
     try:
-        renew(machine, held)
+        renew(machine, held, silently=usable)  # nobody waits for a touch while what is there will do
     except Unreachable:
         raise
+    except (NotTouched, UnknownSigner, SignerFailed) as error:
+        return usable or _not_renewed(role, error)
     except JitSshError as error:
-        output.talk(f"jit-ssh: {role} is not renewed: {error.message}")
-        return False
+        return _not_renewed(role, error)
     return True
+
+
+def _not_renewed(role: str, error: JitSshError) -> bool:
+    output.talk(f"jit-ssh: {role} is not renewed: {error.message}")
+    return False
 
 
 def _asked(directory: Directory, role: str) -> bool:

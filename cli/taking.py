@@ -1,11 +1,13 @@
 """Taking a certificate: a new key, a check that the CA gave what was asked for, and a place where ssh finds both."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_ssh_private_key
 
 from ca.certificate import BACKDATE, SignedCertificate
 from ca.checkpoint import Checkpoint
@@ -41,6 +43,24 @@ class FreshKey:
     def prove(self, message: bytes) -> SshSig:
         """Its signature over a statement: the proof of possession."""
         return SshSig(self.public, string("ssh-ed25519") + string(self.private.sign(signed_bytes(message))))
+
+
+def signer(directory: Directory, held: Held, now: int) -> Callable[[bytes], SshSig] | None:
+    """What signs with the key of the certificate that is held; None when that is over at `now`, or its key is gone."""
+    if now >= held.valid_before:
+        return None
+    try:
+        signed = SignedCertificate.parse_line(directory.of_role(held.role, "-cert.pub").read_text())
+        public = signed.certificate.key
+        if held.agent:
+            agent = Agent(Path(held.agent))
+            return lambda message: SshSig(public, agent.sign(signed.blob, signed_bytes(message)))
+        private = load_ssh_private_key(directory.of_role(held.role, "-cert").read_bytes(), None)
+    except (OSError, ValueError, JitSshError):
+        return None
+    if not isinstance(private, Ed25519PrivateKey):
+        return None
+    return lambda message: SshSig(public, string("ssh-ed25519") + string(private.sign(signed_bytes(message))))
 
 
 @dataclass(frozen=True)

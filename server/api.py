@@ -94,7 +94,8 @@ class Door:
 
     def _asked(self, how: Callable[[Asked], Issued | RequestEntry | RefuseEntry]) -> Response:
         rules = self._ca.rules.policy
-        asked = identity.asked(request.get_data(), request.remote_addr, rules, self._ca.trust.origin, int(self._clock()))
+        body, now = request.get_data(), int(self._clock())
+        asked = identity.asked(body, request.remote_addr, rules, self._ca.trust.origin, now, self._cases.holder)
         g.person = asked.person
         self._pace.count(asked.person)
         match how(asked):

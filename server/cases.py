@@ -4,16 +4,17 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ca import entry, policy, request
+from ca import asking, entry, policy, request
 from ca.acts import DAY, reason_of
 from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RefuseEntry, RequestEntry, RevokeEntry, SaidEntry, Step
 from ca.errors import Forbidden, NotFound
 from ca.issue import CertificateAuthority
+from ca.keys import PublicKey
 from ca.merkle import leaf_hash
 from ca.policy import Denied, Facts
 from ca.request import LONGEST_CASE, Request
 from ca.roles import Policy
-from ca.statement import ApproveStatement, parse
+from ca.statement import ApproveStatement, CertificateStatement, parse
 from ca.store.sqlite import Filter, SqliteStore
 
 MOST: Final = 100  # requests in one listing
@@ -39,6 +40,18 @@ class Cases:
         if not indexes:
             raise NotFound(f"entry {index} is not a request", "jit-ssh requests lists them")
         return request.fold([entry.decode(next(self._store.entries(each, each + 1))) for each in indexes], int(now))
+
+    def holder(self, said: CertificateStatement, key: PublicKey, now: int) -> str | None:
+        """Whose living certificate the statement is signed by, if `key` is that certificate's; the log decides again."""
+        try:
+            asked = self.of(said.request, now)
+        except NotFound:
+            return None
+        if said.serial is None or said.serial >= self._store.size():
+            return None
+        issued = entry.decode(next(self._store.entries(said.serial, said.serial + 1)))
+        lives = asking.lives(said, key, asked, issued, self._policy, now)
+        return asked.entry.actor if lives else None
 
     def extensions(self, asked: Request, now: float) -> int:
         """How often the grant of this request was extended."""

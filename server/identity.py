@@ -6,6 +6,7 @@ server's own log, with the request's id.
 """
 
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +34,20 @@ class Identified:
     touched: bool
 
 
-def identify(text: str, signature: SshSig, policy: Policy, origin: str, now: int) -> Identified:
+Holder = Callable[[CertificateStatement, PublicKey, int], str | None]
+"""Whose living certificate a statement is signed by at a moment (Unix seconds), if the key is that certificate's."""
+
+
+def nobody(_said: CertificateStatement, _key: PublicKey, _now: int) -> None:
+    """No key but the person's own signs for them."""
+
+
+def identify(
+    text: str, signature: SshSig, policy: Policy, origin: str, now: int, holder: Holder = nobody
+) -> Identified:
     """The person whose key signed the statement `text` for this log within 120 s of `now` (Unix seconds).
 
+    Or, where the statement asks for the next certificate by the serial of one, the person who holds that one, by `holder`.
     Raises `Malformed`, `WrongAudience`, `RevokedKey`, `UnknownSigner`, `BadSignature`, `NotTouched` or `Stale`.
     """
     said = statement.parse(text.encode())
@@ -44,23 +56,35 @@ def identify(text: str, signature: SshSig, policy: Policy, origin: str, now: int
     key = signature.key
     if policy.is_revoked(key):
         raise RevokedKey(f"your key {key.fingerprint} is revoked", "Sign with another of your keys; see jit-ssh setup")
+    if isinstance(said, CertificateStatement) and said.serial is not None:
+        signature.verify(text.encode())  # before anything is looked up
+        _demand_fresh(said, now)
+        if (holds := holder(said, key, now)) is None:
+            raise UnknownSigner(f"the key {key.fingerprint} has no certificate that it could renew", "Sign with your own key")
+        return Identified(holds, key, said, touched=False)  # the person need not have been there
     owner = policy.owner_of(key)
     if owner is None:
         raise UnknownSigner(f"the key {key.fingerprint} is nobody's here", f"Ask for this line in people.toml: {key.line}")
     touched = signature.verify(text.encode())
     if key.hardware and not touched:
         raise NotTouched("the security key signed without a touch", "Touch the key when it blinks")
+    _demand_fresh(said, now)
+    return Identified(owner.name, key, said, touched)
+
+
+def _demand_fresh(said: AnyStatement, now: int) -> None:
     age = now - said.time
     if abs(age) > FRESH:
         when = f"{age} s old" if age > 0 else f"{-age} s in the future"
         raise Stale(f"the statement is {when}, more than {FRESH} s", "Set this machine's clock right, and try again")
-    return Identified(owner.name, key, said, touched)
 
 
-def asked(body: bytes, address: str | None, policy: Policy, origin: str, now: int) -> Asked:
+def asked(
+    body: bytes, address: str | None, policy: Policy, origin: str, now: int, holder: Holder = nobody
+) -> Asked:
     """What asks for a certificate, in the body of `POST /v1/requests` or `/v1/certificates`. Raises what `identify` raises."""
     text, signature, possession = _texts(body, "statement", "signature", "possession")
-    who = identify(text, SshSig.parse(decode_base64(signature, "the signature")), policy, origin, now)
+    who = identify(text, SshSig.parse(decode_base64(signature, "the signature")), policy, origin, now, holder)
     if not isinstance(who.statement, RequestStatement | CertificateStatement):
         raise Malformed("the statement does not ask for a certificate", 'Its action must be "request" or "certificate"')
     proof = SshSig.parse(decode_base64(possession, "the proof of possession"))

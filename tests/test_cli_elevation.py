@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from ca import merkle
+from ca import canonical, merkle
 from cli.accounts import Account
 from cli.case import Case
 from cli.problems import WrongCase
@@ -56,6 +56,14 @@ reason = {{ pattern = "^INC-[0-9]+", message = "Start with the incident number" 
 [[allow]]
 groups = ["sre"]
 approvals = [{{ from = "leads", count = 1 }}]
+""",
+    "roles/renewed.toml": f"""about = "In parts"
+{REVIEW}principals = ["renewed@local"]
+default_duration = "9m"
+max_duration = "9m"
+certificate_duration = "5m"
+[[allow]]
+groups = ["sre"]
 """,
     "roles/db-admin.toml": f"""about = "Root on databases"
 {REVIEW}principals = ["root@db"]
@@ -175,6 +183,11 @@ def ask(home: Home, role: str = "db-admin", reason: str = "INC-1") -> str:
     done = home.run("login", role, "--reason", reason, "--no-wait")
     assert done.returncode == 4, done.stderr
     return done.stdout.strip()
+
+
+def rewrite(path: Path, **members: object) -> None:
+    """Other values of some members of one of the client's own files."""
+    path.write_bytes(canonical.encode(json.loads(path.read_text()) | members))
 
 
 # ---------------------------------------------------------------- the story
@@ -417,6 +430,40 @@ def test_a_denial_says_who_could_approve_what_is_mended_in_words_and_as_json(ana
     got, told = json.loads(done.stdout)
     assert (done.returncode, got["role"], told["code"]) == (3, "db-logs", "denied")
     assert (told["steps"], told["instead"]) == ([], ["db-logs", "db-both"])
+
+
+# ------------------------------------------------------------------- renewing
+
+
+def test_ssh_renews_before_the_end_without_the_persons_own_key(ana: Home) -> None:
+    """With the certificate's own, in an agent or in a file: nobody is asked for a touch or a passphrase."""
+    with ssh_agent() as agent:
+        for home in (ana, replace(ana, agent=agent)):
+            [held] = home.json("login", "renewed")
+            rewrite(home.ours / "renewed.json", valid_after=0)  # the last third of a long life
+            own = json.loads((home.ours / "profile.json").read_text())["key"]
+            rewrite(home.ours / "profile.json", key=str(home.path / "gone"))
+            assert home.run("ssh-hook", "renewed").returncode == 0
+            renewed = json.loads((home.ours / "renewed.json").read_text())
+            assert (renewed["serial"] > held["serial"], renewed["until"]) == (True, held["until"])
+            rewrite(home.ours / "profile.json", key=own)
+            assert home.run("drop", "renewed").returncode == 0
+
+
+def test_what_cannot_be_renewed_before_the_end_is_used_to_the_end(ana: Home) -> None:
+    [held] = ana.json("login", "renewed")
+    rewrite(ana.ours / "renewed.json", valid_after=0)
+    rewrite(ana.ours / "profile.json", url="http://127.0.0.1:1")
+    assert ana.run("ssh-hook", "renewed").returncode == 0
+    assert json.loads((ana.ours / "renewed.json").read_text())["serial"] == held["serial"]
+
+
+def test_status_warns_of_a_grant_that_ends_within_ten_minutes(ana: Home) -> None:
+    ana.json("login", "renewed")
+    assert "Under 10 m left: jit-ssh extend renewed --reason …" in ana.run("status").stderr
+    until = int(time.time()) + 3600
+    rewrite(ana.ours / "renewed.json", until=until, valid_before=until)
+    assert "left" not in ana.run("status").stderr
 
 
 # ------------------------------------------------------------- the security team

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ca import canonical
+from ca.certificate import BACKDATE
 from ca.errors import Malformed
 from cli import files, held
 from cli.accounts import Account
@@ -38,6 +39,12 @@ def a_held(role: str, valid_before: int = NOW + 600) -> Held:
 
 def save(directory: Directory, one: Held) -> None:
     held.save(directory, one, "ssh-ed25519-cert-v01@openssh.com AAAA", b"key", NOW)
+
+
+def test_a_certificate_for_a_part_of_the_grant_is_renewed_in_its_last_third() -> None:
+    whole = replace(a_held("web", NOW + 900), valid_after=NOW - BACKDATE)
+    assert whole.fresh_until == whole.valid_before, "there is nothing behind it"
+    assert replace(whole, until=NOW + 3600).fresh_until == NOW + 600
 
 
 def test_what_is_saved_is_found_and_private(directory: Directory) -> None:
