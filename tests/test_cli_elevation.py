@@ -425,7 +425,7 @@ def test_a_denial_says_who_could_approve_what_is_mended_in_words_and_as_json(ana
     assert (told["code"], told["role"], told["entry"] > 0) == ("denied", "admin", True)
     assert told["steps"] == [{"group": "leads", "count": 1, "approved_by": [], "could": ["bo", "eve"]}]
     assert [finding["condition"] for finding in told["ways"][0]["findings"]] == ["groups", "approvals"]
-    assert told["instead"] == []
+    assert told["instead"] == ["renewed"]
     done = ana.run("login", "db-logs", "db-safe", "--json")
     got, told = json.loads(done.stdout)
     assert (done.returncode, got["role"], told["code"]) == (3, "db-logs", "denied")
