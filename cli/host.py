@@ -1,8 +1,9 @@
 """`jit-ssh host …`: what a host does with a certificate, tried by hand, with the very file that hosts run."""
 
 import os
+import sys
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import click
 
@@ -22,7 +23,7 @@ def host() -> None:
     "  jit-ssh host verify root web-admin-cert.pub --directory copied-from-web-1"
 )
 @click.argument("account")
-@click.argument("certificate", type=click.File(lazy=True))
+@click.argument("certificate", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
@@ -31,7 +32,7 @@ def host() -> None:
     help="The host's keys and principals, as install-host wrote them, or a copy.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-def verify(account: str, certificate: TextIO, directory: Path, as_json: bool) -> None:
+def verify(account: str, certificate: Path, directory: Path, as_json: bool) -> None:
     """Tell whether a host that verifies lets CERTIFICATE into ACCOUNT.
 
     It prints what sshd gets, the principals of the account, if the certificate proves that it is in the log that the directory
@@ -40,12 +41,13 @@ def verify(account: str, certificate: TextIO, directory: Path, as_json: bool) ->
     """
     mine = frozenset({0, os.geteuid()})  # on a host root alone is believed; a copy belongs to whoever made it
     try:
-        kind, encoded, *_ = [*certificate.read().split(), "", ""]
+        text: str = sys.stdin.read() if str(certificate) == "-" else certificate.read_text()
+        kind, encoded = [*text.split(), "", ""][:2]
         found = host_verify.certificate_of(kind, encoded)
         principals = host_verify.principals_for(account, found, host_verify.Trusted(str(directory), mine))
     except (host_verify.Refused, UnicodeDecodeError) as error:
         hint = f"A host with this {directory} lets nobody into {account} with it"
-        raise WrongCertificate(f"{certificate.name} is refused: {error}", hint) from error
+        raise WrongCertificate(f"{certificate} is refused: {error}", hint) from error
     if as_json:
         output.result_json({"account": account, "serial": found.serial, "key_id": found.key_id, "principals": principals})
         return

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
@@ -286,7 +287,9 @@ def by_hand(host: Host, *arguments: str) -> int:
     return cli.run(["host", "verify", *arguments, "--directory", str(host.directory)])
 
 
-def test_a_person_can_ask_what_the_host_would_say(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_can_ask_what_the_host_would_say(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "web-admin-cert.pub"
     path.write_text(f"{host.genuine.line}\n")
     assert by_hand(host, ACCOUNT, str(path)) == 0
@@ -295,6 +298,9 @@ def test_a_person_can_ask_what_the_host_would_say(host: Host, tmp_path: Path, ca
     assert f"Serial {host.genuine.certificate.serial} " in said.err
     assert by_hand(host, ACCOUNT, str(path), "--json") == 0
     assert json.loads(capsys.readouterr().out)["principals"] == [f"{ACCOUNT}@web"]
+    monkeypatch.setattr("sys.stdin", StringIO(path.read_text()))
+    assert by_hand(host, ACCOUNT, "-") == 0
+    assert capsys.readouterr().out == f"{ACCOUNT}@web\n"
     forged = host.signed(host.genuine.certificate.bare).line
     for account, text in ((ACCOUNT, forged), (ACCOUNT, ""), (ACCOUNT, "\0"), ("deploy", f"{host.genuine.line}\n")):
         path.write_text(text)
@@ -304,4 +310,4 @@ def test_a_person_can_ask_what_the_host_would_say(host: Host, tmp_path: Path, ca
         assert "error: " in said.err
     path.write_bytes(b"\xff")
     assert by_hand(host, ACCOUNT, str(path)) == 1
-    assert by_hand(host, ACCOUNT, str(tmp_path / "nowhere")) == 2
+    assert by_hand(host, ACCOUNT, str(tmp_path / "nowhere")) == 1
