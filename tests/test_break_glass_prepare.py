@@ -292,7 +292,7 @@ def test_a_kit_knows_what_the_policy_says_when_it_is_made(ca: Path, tmp_path: Pa
     assert isinstance(found, KitEntry)
     assert found.seal == sealed_in(ca).index
     assert found.facts.people == ("ana", "cy", "di", "eve")
-    assert dict(found.facts.hosts) == {"web-prod": ("root",), "db-prod": ("root",)}
+    assert dict(found.facts.hosts) == {"web-prod": ("root",)}
     assert (found.facts.longest, found.facts.certificates, found.facts.ask) == (3600, 3, ("https://ca.example.com",))
     with zipfile.ZipFile(tmp_path / "kit") as kit:
         assert kit.read("breakglass/facts.json") == found.facts.encode()
