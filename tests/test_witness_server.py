@@ -233,8 +233,9 @@ def test_a_witness_that_cannot_write_cosigns_nothing(tmp_path: Path) -> None:
 
 def test_a_witness_is_made_once_and_whole(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()  # as systemd makes it
-    key = made(tmp_path / "w")
-    assert key.name == NAME
+    init = run("witness", "init", tmp_path / "w", "--name", NAME)
+    assert (init.code, init.out.splitlines()[0]) == (0, f"Made the witness {NAME} in {tmp_path / 'w'}."), init.err
+    assert WitnessKey.parse(init.out.split()[-1]).name == NAME
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "w").iterdir()}
     assert {name: mode for name, mode in modes.items() if mode & 0o077} == {"key.pub": 0o644, "witness.pub": 0o644}
     assert {"key", "witness.db"} <= modes.keys()
@@ -265,7 +266,7 @@ def test_a_log_that_changed_its_key_is_another_log(directory: Path, key: Witness
         (str(VerifierKey("log.example.com", OTHER_KEY)), "is known with the key log"),
     ):
         assert why in refusal("add", directory, given)
-    assert run("witness", "add", directory, str(log_key("log.example.com"))).code == 0, "again the same is no mistake"
+    assert told("add", directory, str(log_key("log.example.com"))).exit_code == 0, "again the same is no mistake"
 
 
 def test_the_network_is_not_served_without_encryption(directory: Path, key: WitnessKey) -> None:

@@ -6,11 +6,14 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
+from click.testing import CliRunner
+
 from ca.checkpoint import VerifierKey
 from ca.cosignature import WitnessKey
 from ca.witness import Submission
+from server.witness_commands import witness
 from tests.histories import log_key
-from tests.running import PROGRAM, run
+from tests.running import PROGRAM
 
 NAME: Final = "witness.example.org/w1"
 
@@ -45,8 +48,8 @@ class Serving:
 
 
 def made(directory: Path, log: VerifierKey = log_key("log.example.com"), name: str = NAME) -> WitnessKey:  # noqa: B008 - a value
-    """A new witness of this log."""
-    init = run("witness", "init", directory, "--name", name)
-    assert init.code == 0, init.err
-    assert run("witness", "add", directory, str(log)).code == 0
-    return WitnessKey.parse(init.out.split()[-1])
+    """A new witness of this log, made in this process: most of the time of a command is its start."""
+    init = CliRunner().invoke(witness, ["init", str(directory), "--name", name])
+    assert init.exit_code == 0, init.output
+    assert CliRunner().invoke(witness, ["add", str(directory), str(log)]).exit_code == 0
+    return WitnessKey.parse(init.output.split()[-1])
