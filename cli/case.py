@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
 from ca import entry, merkle, names, statement
-from ca.entry import Finding, RequestEntry, Way
+from ca.entry import Duty, Finding, RequestEntry, Way
 from ca.errors import JitSshError
 from ca.statement import RequestStatement
 from cli.accounts import Account
@@ -99,6 +99,15 @@ class Case:
             ways=read_ways(members),
             recent=tuple(_before(each) for each in members.each("recent")) if "recent" in members else (),
         )
+
+    @property
+    def duties(self) -> tuple[Duty, ...]:
+        """What was known of who is on call when it was asked for, by the entry."""
+        try:
+            found = entry.decode((self.entry or "").encode())
+        except JitSshError:
+            return ()
+        return (found.on_call or ()) if isinstance(found, RequestEntry) else ()
 
     @property
     def waits_for(self) -> str:

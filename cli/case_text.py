@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from ca.entry import Duty
 from cli import output
 from cli.answers import findings_lines, ways_lines
 from cli.case import Case
@@ -45,6 +46,7 @@ def show(case: Case, address: str | None = None, *, touched: bool = False) -> No
             "for": output.duration(case.duration) + (f", extends request {case.extends}" if case.extends is not None else ""),
             "reason": case.reason or "none given",
             "asked": output.moment(case.asked_at, now) + source,
+            "on call": "; ".join(_duty(duty, now) for duty in case.duties),
             "approved": "; ".join(_approvals(case, now)),
             "ended": case.end_reason or "",
             "before": "; ".join(
@@ -54,6 +56,14 @@ def show(case: Case, address: str | None = None, *, touched: bool = False) -> No
     )
     for line in (*findings_lines(case.findings), *ways_lines(case.ways)):
         output.result(line)
+
+
+def _duty(duty: Duty, now: int) -> str:
+    if duty.unknown is not None:
+        return f"{duty.schedule}: {duty.unknown}"
+    level = "no" if duty.level is None else f"level {duty.level}"
+    until = "" if duty.until is None else f" until {output.moment(duty.until, now)}"
+    return f"{duty.schedule}: {level}{until}, by {duty.source} {duty.age} s before"
 
 
 def _approvals(case: Case, now: int) -> list[str]:

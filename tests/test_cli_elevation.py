@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from ca import canonical, merkle
+from cli import case_text
 from cli.accounts import Account
 from cli.case import Case
 from cli.problems import WrongCase
@@ -382,6 +383,21 @@ def asked(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def test_what_the_log_has_is_signed_for(asked: Case) -> None:
     assert asked.proven(asked.request).leaf == asked.leaf
+
+
+def test_an_approver_sees_whether_the_person_is_on_call(asked: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    until = int(time.time()) + 3600
+    known = {"schedule": "db", "source": "PagerDuty", "age": 12, "level": 2, "until": until}
+    duties = [known, {"schedule": "ops", "source": "the rota", "age": 0}, {"schedule": "web", "unknown": "unknown: it is silent"}]
+    entry = canonical.encode(json.loads(asked.entry or "") | {"on_call": duties}).decode()
+    case_text.show(replace(asked, entry=entry))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("on call")]
+    assert re.fullmatch(
+        r"on call +db: level 2 until \d\d:\d\d \(in .*\), by PagerDuty 12 s before; ops: no, by the rota 0 s before; "
+        "web: unknown: it is silent", line,
+    )  # fmt: skip
+    case_text.show(asked)
+    assert "on call" not in capsys.readouterr().out, "no rule of the role asks"
 
 
 @pytest.mark.parametrize("change", CHANGES)
