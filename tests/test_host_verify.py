@@ -3,11 +3,12 @@
 Judged by a real sshd, which a thief of the CA's key tries to enter: what is forged here is signed by that key.
 """
 
+import ast
 import json
 import os
 import subprocess
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
@@ -19,13 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca.certificate import LOG_PROOF
-from ca.proof import carried
+from ca.errors import JitSshError
+from ca.proof import carried, proven
 from ca.wire import string
 from cli import host_verify
 from cli import main as cli
 from cli.host_verify import Refused, Trusted
+from tests.keys import EVERY_TYPE, Kept
 from tests.thief import ACCOUNT, Host, enters, install, verifying_host
-from tests.world import ORIGIN
+from tests.world import ORIGIN, certificate
 
 pytestmark = pytest.mark.root
 OWNERS: Final = frozenset({0})
@@ -35,6 +38,21 @@ OWNERS: Final = frozenset({0})
 def host() -> Iterator[Host]:
     with verifying_host() as made:
         yield made
+
+
+NARROW: Final = f"""
+about = "A command"
+owner = "sre"
+review_by = 2027-12-31
+principals = ["{ACCOUNT}@web"]
+default_duration = "30m"
+max_duration = "1h"
+force_command = "uptime"
+pin_source_address = true
+permit = ["pty", "port-forwarding"]
+[[allow]]
+groups = ["sre"]
+"""
 
 
 def why(host: Host, blob: bytes) -> str:
@@ -146,6 +164,36 @@ def test_no_piece_of_a_certificate_is_one(host: Host, data: st.DataObject) -> No
         answer(host, blob[: data.draw(st.integers(0, len(blob) - 1))])
 
 
+@given(st.data())
+def test_a_proof_is_judged_as_the_client_does_who_shares_no_code_with_it(host: Host, data: st.DataObject) -> None:
+    """Any text in the place of the proof: each of the two accepts what the other accepts."""
+    proof = carried(host.cosigned(0)).encode()
+    at, cut = data.draw(st.integers(0, len(proof))), data.draw(st.integers(0, 3))
+    letters = st.sampled_from("\n 0129AZaz+/=—é\r\x00")
+    text = proof[:at] + data.draw(st.text(letters, max_size=3)) + proof[at + cut :]
+    signed = host.with_proof(text)
+    try:
+        proven(signed, host.world.ca.trust)
+    except JitSshError:
+        with pytest.raises(Refused):
+            answer(host, signed.blob)
+    else:
+        assert answer(host, signed.blob) == [f"{ACCOUNT}@web"]
+
+
+@pytest.mark.parametrize("kind", EVERY_TYPE)
+def test_a_certificate_over_a_key_of_every_type_is_read_with_all_its_options(
+    host: Host, every_key: Mapping[str, Kept], kind: str
+) -> None:
+    host.world.adopt(role_narrow=NARROW)
+    issued = certificate(host.world.ask("ana", every_key[kind], role="narrow"))
+    said = issued.certificate
+    assert (said.force_command, said.source_address, len(said.permit)) == ("uptime", "127.0.0.1/32", 2)
+    assert answer(host, issued.blob) == [f"{ACCOUNT}@web"]
+    assert "not the one" in why(host, host.signed(replace(said, force_command=None)).blob)
+    assert "not the one" in why(host, host.signed(replace(said, permit=(*said.permit, "user-rc"))).blob)
+
+
 # ------------------------------------------------------------------- witnesses
 
 
@@ -217,6 +265,10 @@ def test_arguments_that_are_no_certificate_are_refused_and_never_shown_raw(host:
         ["--check", "nobody-at-all"],
     ):  # fmt: skip
         refuses(host, *arguments)
+
+
+def test_it_is_written_for_the_oldest_python_that_hosts_may_have() -> None:
+    ast.parse(Path(host_verify.__file__).read_text(), feature_version=(3, 9))
 
 
 def test_an_answer_that_cannot_be_given_is_a_failure(host: Host) -> None:
