@@ -7,13 +7,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from ca import journal, statement
-from ca.entry import BreakGlassEntry, EmergencyEntry, KitEntry, ReviewEntry, SealEntry
+from ca.entry import BreakGlassEntry, EmergencyEntry, KitEntry, LoginEntry, ReviewEntry, SealEntry
 from ca.errors import Malformed
 from ca.journal import AnyLine, Certified, Drilled
 from ca.keys import PublicKey
 from ca.merkle import leaf_hash
+from ca.sshd_lines import Login
 from ca.sshsig import verifier
 from ca.statement import ReviewStatement
+
+_Certificate = tuple[str, int, str, str]  # the CA's fingerprint, the serial, the certified key's fingerprint, the key id
 
 
 @dataclass
@@ -28,6 +31,9 @@ class Emergency:
     kits: dict[int, KitEntry] = field(default_factory=dict)
     lines: dict[int, BreakGlassEntry] = field(default_factory=dict)
     reviews: dict[int, ReviewEntry] = field(default_factory=dict)  # by the entry of the use
+    logins: dict[int, LoginEntry] = field(default_factory=dict)
+    _told: set[Login] = field(default_factory=set)
+    _by_certificate: dict[_Certificate, BreakGlassEntry] = field(default_factory=dict)
     _by_digest: dict[str, BreakGlassEntry] = field(default_factory=dict)
     _behind: dict[str, BreakGlassEntry] = field(default_factory=dict)  # by the SHA-256 of the line before
     _forked: set[str] = field(default_factory=set)  # SHA-256 of lines
@@ -47,6 +53,23 @@ class Emergency:
     def unreviewed(self) -> list[BreakGlassEntry]:
         """The uses that nobody has reviewed."""
         return [each for index, each in self.uses.items() if index not in self.reviews]
+
+    @property
+    def strange(self) -> list[LoginEntry]:
+        """The logins with a certificate that no line speaks of."""
+        return [each for each in self.logins.values() if self.use_of(each.login) is None]
+
+    def use_of(self, login: Login) -> BreakGlassEntry | None:
+        """The use whose certificate it was: by CA, serial, certified key, and key id, which names the very line."""
+        return self._by_certificate.get((login.ca, login.serial, login.key, login.key_id))
+
+    def concerns(self, login: Login) -> bool:
+        """Whether it is under an emergency key of this log."""
+        return any(fingerprint_of(seal) == login.ca for seal in self.seals.values())
+
+    def knows(self, login: Login) -> bool:
+        """Whether it is in the log."""
+        return login in self._told
 
     @property
     def last_drill(self) -> int | None:
@@ -87,6 +110,8 @@ class Emergency:
                 self._take_line(found)
             case ReviewEntry():
                 self._take_review(found)
+            case LoginEntry():
+                self._take_login(found)
 
     def _take_seal(self, found: SealEntry) -> None:
         newest = None if self.seal is None else self.seal.index
@@ -123,6 +148,9 @@ class Emergency:
         self.lines[found.index] = self._by_digest[line.digest] = found
         self._behind.setdefault(line.before, found)
         self._sessions[found.kit, line.session].append(line)
+        if kit is not None and isinstance(line, Certified):
+            ca, key = (PublicKey.parse_line(text).fingerprint for text in (kit.facts.key, line.key))
+            self._by_certificate[ca, line.serial, key, line.key_id] = found
 
     def _check_line(self, line: AnyLine, kit: KitEntry) -> None:
         before = self.at(line.before)
@@ -154,3 +182,20 @@ class Emergency:
         if said.leaf != leaf_hash(use.encode()).hex():
             raise Malformed("its statement is about other words than its use's")
         self.reviews[found.request] = found
+
+    def _take_login(self, found: LoginEntry) -> None:
+        if self.knows(found.login):
+            raise Malformed("its login stands in an earlier entry")
+        use = self.use_of(found.login)
+        if not self.hidden:
+            if not self.concerns(found.login):
+                raise Malformed("it is not under an emergency key of this log")
+            if (found.request, found.person) != (None if use is None else use.index, None if use is None else use.person):
+                raise Malformed("it names another use than the one of its certificate")
+        self._told.add(found.login)
+        self.logins[found.index] = found
+
+
+def fingerprint_of(sealed: SealEntry) -> str:
+    """The fingerprint of the key of a seal."""
+    return PublicKey.parse_line(sealed.seal.key).fingerprint

@@ -15,6 +15,7 @@ from ca.errors import Malformed
 from ca.journal import AnyLine, Certified
 from ca.journal import decode as decode_line
 from ca.kit import Facts, Seal
+from ca.sshd_lines import Login
 from ca.sshsig import SshSig
 from ca.wire import decode_base64
 
@@ -401,7 +402,22 @@ class ReviewEntry(SaidEntry):
     verdict: str
 
 
-EmergencyEntry = SealEntry | KitEntry | BreakGlassEntry | ReviewEntry
+@dataclass(frozen=True, kw_only=True)
+class LoginEntry(Entry):
+    """A login under an emergency key, as a host's sshd told of it and as it was handed in.
+
+    `request` is the `break-glass` entry of the use whose certificate it was, and `person` who was named in that; absent when no
+    line of the log so far speaks of that certificate.
+    """
+
+    TAG: ClassVar = ("kind", "login")
+
+    login: Login
+    request: int | None = None
+    person: str | None = None
+
+
+EmergencyEntry = SealEntry | KitEntry | BreakGlassEntry | ReviewEntry | LoginEntry
 AnyEntry = (
     GenesisEntry
     | PolicyEntry
@@ -421,6 +437,7 @@ AnyEntry = (
     | KitEntry
     | BreakGlassEntry
     | ReviewEntry
+    | LoginEntry
 )
 KINDS: Final[tuple[type[AnyEntry], ...]] = get_args(AnyEntry)
 

@@ -23,6 +23,7 @@ from ca.entry import (
     IssueEntry,
     KitEntry,
     LockEntry,
+    LoginEntry,
     PolicyEntry,
     ReadEntry,
     RefuseEntry,
@@ -161,7 +162,7 @@ class Judge:
             case KitEntry():
                 demand(found.facts.origin == self.origin, f"it is a kit of {found.facts.origin}")
                 return Judged(found, leaf)
-            case PolicyEntry() | BreakGlassEntry():
+            case PolicyEntry() | BreakGlassEntry() | LoginEntry():
                 return Judged(found, leaf)
             case IssueEntry():
                 return Judged(replace(found, tbs=""), leaf, None, self._certified(found))

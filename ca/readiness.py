@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ca.emergency import Emergency
+from ca.emergency import Emergency, fingerprint_of
 from ca.entry import BreakGlassEntry, KitEntry, SealEntry
 
 DRILL_AGE: Final = 90 * 24 * 3600  # seconds after which a drill is due
@@ -43,6 +43,10 @@ def _concerns(emergency: Emergency, now: int, drill_age: int) -> Iterator[str]:
     yield from _drill(emergency.last_drill, now, drill_age)
     for use in emergency.unreviewed:
         yield f"the use in entry {use.index} by {use.person} awaits a review: jit-ssh review {use.index}"
+    for strange in emergency.strange:
+        if strange.login.ca == fingerprint_of(seal):
+            where = strange.login.host or strange.login.address
+            yield f"the login in entry {strange.index} ({where}) is one that no line speaks of: somebody else has the key: rotate"
     if (used := _used(emergency, seal)) is not None:
         yield f"its key was rebuilt for an emergency (entry {used.index}): jit-ssh-ca break-glass rotate"
 

@@ -116,25 +116,14 @@ class Matched:
 
 
 def match(emergency: Emergency, uses: Iterable[BreakGlassEntry], logins: Iterable[Login]) -> Matched:
-    """Which of these `uses` was for which of these `logins`, and which login under an emergency key is for no use of the log.
-
-    They belong together by CA, serial, certified key and key id, which names the very line.
-    """
-    cas = {PublicKey.parse_line(seal.seal.key).fingerprint for seal in emergency.seals.values()}
-    by_identity = {identity: index for index, use in emergency.uses.items() for identity in [_identity(use, emergency)]}
+    """Which of these `uses` was for which of these `logins`, and which login under an emergency key is for no use of the log."""
     found, strange = defaultdict[int, list[Login]](list), []
     for login in logins:
-        index = by_identity.get((login.ca, login.serial, login.key, login.key_id))
-        if index is not None:
-            found[index].append(login)
-        elif login.ca in cas:
+        use = emergency.use_of(login)
+        if use is not None:
+            found[use.index].append(login)
+        elif emergency.concerns(login):
             strange.append(login)
     wanted = tuple(uses)
     used = tuple((use, tuple(found[use.index])) for use in wanted if use.index in found)
     return Matched(used, tuple(use for use in wanted if use.index not in found), tuple(strange))
-
-
-def _identity(use: BreakGlassEntry, emergency: Emergency) -> tuple[str, int, str, str]:
-    line = use.certified
-    ca, key = (PublicKey.parse_line(text).fingerprint for text in (emergency.kits[use.kit].facts.key, line.key))
-    return ca, line.serial, key, line.key_id

@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime
 from typing import Final
 
-from ca.entry import AnyEntry, BreakGlassEntry, IssueEntry, SaidEntry
+from ca.entry import AnyEntry, BreakGlassEntry, IssueEntry, LoginEntry, SaidEntry
 from ca.journal import Certified
 from ca.keys import PublicKey
+from ca.sshd_lines import Login
 
 COLUMNS: Final[dict[str, type]] = {
     "index": int,
@@ -44,6 +45,7 @@ def row(found: AnyEntry) -> dict[str, object]:
         | {"index": found.index, "time": _iso(found.time / 1000), "kind": found.TAG[1]}
         | ({"duration": privilege.duration, "principals": " ".join(privilege.principals)} if privilege else {})
         | (_certified(found) if isinstance(found, IssueEntry) else {})
+        | (_seen(found.login) if isinstance(found, LoginEntry) else {})
         | (_in_emergency(found.told) if isinstance(found, BreakGlassEntry) and isinstance(found.told, Certified) else {})
     )
 
@@ -70,6 +72,10 @@ def _in_emergency(line: Certified) -> dict[str, object]:
         "valid_after": _iso(line.valid_after),
         "valid_before": _iso(line.valid_before),
     }
+
+
+def _seen(login: Login) -> dict[str, object]:
+    return {"address": login.address, "serial": login.serial, "key": login.key, "key_id": login.key_id}
 
 
 def _iso(seconds: float) -> str:

@@ -1,9 +1,10 @@
 """What the entries of emergency keys say to a person: seals, kits, and the lines of a kit's journal."""
 
 from ca import statement
-from ca.entry import BreakGlassEntry, EmergencyEntry, KitEntry, ReviewEntry, SealEntry
+from ca.entry import BreakGlassEntry, EmergencyEntry, KitEntry, LoginEntry, ReviewEntry, SealEntry
 from ca.journal import AnyLine, Certified, Close, Drill, Drilled, Open, Refused
 from ca.keys import PublicKey
+from ca.sshd_lines import Login
 from ca.statement import ReviewStatement
 from cli import output
 
@@ -17,6 +18,9 @@ def what(each: EmergencyEntry) -> str:
             return f"{each.facts.digest[:16]} for {', '.join(each.facts.hosts)}"
         case BreakGlassEntry():
             return words(each.told) if each.person is None else f"{each.person}, {words(each.told)}"
+        case LoginEntry():
+            by = "WITH A CERTIFICATE THAT NO LINE SPEAKS OF" if each.request is None else f"of the use in entry {each.request}"
+            return f"{_login(each.login)}, {by}"
         case ReviewEntry():
             said = statement.parse(each.statement.encode())
             finding = said.reason if isinstance(said, ReviewStatement) else ""
@@ -32,6 +36,8 @@ def members(found: EmergencyEntry) -> dict[str, str]:
             return _kit(found)
         case BreakGlassEntry():
             return {"kit": f"entry {found.kit}"} | line(found.told)
+        case LoginEntry():
+            return _seen(found)
         case ReviewEntry():
             return {"use": f"entry {found.request}", "person": found.person, "verdict": found.verdict}
 
@@ -102,6 +108,24 @@ def _kit(found: KitEntry) -> dict[str, str]:
         "certificates": f"{facts.certificates} a session, {output.duration(facts.longest)} at most",
         "refuses while": ", ".join(facts.ask),
     }
+
+
+def _seen(found: LoginEntry) -> dict[str, str]:
+    login = found.login
+    return {
+        "login": _login(login),
+        "use": "NONE: no line spoke of this certificate" if found.request is None else f"entry {found.request}",
+        "person": found.person or "",
+        "serial": str(login.serial),
+        "key id": login.key_id,
+        "key": login.key,
+        "CA": login.ca,
+    }
+
+
+def _login(login: Login) -> str:
+    when = "at an unknown time" if login.time is None else output.timestamp(login.time)
+    return f"{when}: {login.user} from {login.address} port {login.port}" + (f" on {login.host}" if login.host else "")
 
 
 def _fingerprint(key: str) -> str:

@@ -17,6 +17,7 @@ from ca.entry import (
     IssueEntry,
     KitEntry,
     LockEntry,
+    LoginEntry,
     PolicyEntry,
     Privilege,
     ReadEntry,
@@ -62,7 +63,7 @@ def _what(each: AnyEntry) -> str:  # noqa: PLR0911 - the words of each kind
             return _path(each)
         case IssueEntry():
             return f"{each.role} until {output.timestamp(each.certificate.valid_before)}, for request {each.request}"
-        case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():
+        case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry() | LoginEntry():
             return emergency_text.what(each)
 
 
@@ -117,7 +118,7 @@ def _members(found: AnyEntry) -> dict[str, str]:  # noqa: C901, PLR0911 - the me
             return about | {"path": _path(found)} | _said(found)
         case IssueEntry():
             return {"role": found.role, "request": f"entry {found.request}"} | _certificate(found.certificate)
-        case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry():
+        case SealEntry() | KitEntry() | BreakGlassEntry() | ReviewEntry() | LoginEntry():
             return emergency_text.members(found) | (_said(found) if isinstance(found, ReviewEntry) else {})
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from ca import entry, journal, merkle
-from ca.entry import AnyEntry, BreakGlassEntry, ReviewEntry, SealEntry
+from ca.entry import AnyEntry, BreakGlassEntry, LoginEntry, ReviewEntry, SealEntry
 from ca.errors import JitSshError, Malformed
 from ca.journal import Certified, Close, Open
 from ca.keys import PublicKey
@@ -18,12 +18,13 @@ _E = TypeVar("_E", bound=AnyEntry)
 
 @dataclass(frozen=True)
 class Use:
-    """A use with its seal, the lines of its session and its review. `leaf` is what the CA says is the leaf hash of `use`."""
+    """A use with its seal, its session's lines, its logins and its review. `leaf` is what the CA says is the hash of `use`."""
 
     use: BreakGlassEntry
     leaf: str
     seal: SealEntry
     session: tuple[BreakGlassEntry, ...]
+    logins: tuple[LoginEntry, ...]
     review: ReviewEntry | None
 
     @classmethod
@@ -34,6 +35,7 @@ class Use:
             leaf=members.text("leaf"),
             seal=_entry(members.text("seal"), SealEntry),
             session=tuple(_entry(text, BreakGlassEntry) for text in members.texts("session")),
+            logins=tuple(_entry(text, LoginEntry) for text in members.texts("logins")),
             review=_entry(members.text("review"), ReviewEntry) if "review" in members else None,
         )
 
@@ -96,6 +98,8 @@ def show(case: Use) -> None:
     )
     for each in case.session:
         output.result(f"  {output.timestamp(each.told.time)}  entry {each.index}  {emergency_text.what(each)}")
+    for login in case.logins:
+        output.result(f"login   {emergency_text.what(login)}")
     if case.review is not None:
         reviewed = output.timestamp(case.review.time / 1000)
         output.result(f"review  by {case.review.actor} {reviewed}, {emergency_text.what(case.review)}")

@@ -10,7 +10,7 @@ from ca.merkle import leaf_hash
 from ca.roles import Policy
 from ca.store.sqlite import Filter, SqliteCopy, SqliteStore
 
-_KINDS = ("seal", "kit", "break-glass", "review")
+_KINDS = ("seal", "kit", "break-glass", "review", "login")
 _ALL = 2**62
 
 
@@ -51,11 +51,13 @@ def shown(store: SqliteStore, used: BreakGlassEntry, person: str, policy: Policy
         each for each in of_session if not isinstance(each.told, Certified) or visible(each, person, policy)
     ]
     review = emergency.reviews.get(used.index)
+    logins = [each for each in emergency.logins.values() if emergency.use_of(each.login) is emergency.lines[used.index]]
     members = {
         "use": _text(used),
         "leaf": leaf_hash(used.encode()).hex(),
         "seal": _text(emergency.seals[kit.seal]),
         "session": [_text(each) for each in shown],
+        "logins": [_text(each) for each in logins],
     }
     return members if review is None else members | {"review": _text(review)}
 

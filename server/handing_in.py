@@ -3,13 +3,14 @@
 A journal adds what the log does not have of it: handed in twice it adds nothing, handed in longer it adds the rest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ca.entry import OPERATOR, AnyEntry, BreakGlassEntry
+from ca.emergency import Emergency
+from ca.entry import OPERATOR, AnyEntry, BreakGlassEntry, LoginEntry
 from ca.errors import Malformed, Misconfigured
 from ca.journal import Certified
 from ca.log import Log, Tail
@@ -30,18 +31,25 @@ class HandedIn:
     uses: tuple[BreakGlassEntry, ...]
 
 
-def hand_in(log: Log, store: SqliteStore, source: bytes, *, branched: bool) -> HandedIn:
-    """Adds what is new of a journal, all of it or nothing. Raises `Malformed`, naming the line, and what `Log.append` raises."""
+def hand_in(log: Log, store: SqliteStore, source: bytes, logins: Iterable[Login], *, branched: bool) -> HandedIn:
+    """Adds what is new of a journal, and of the logins under emergency keys, all of it or nothing.
+
+    Raises `Malformed`, naming the line, and what `Log.append` raises.
+    """
     journal: Journal | None = None
 
     def write(tail: Tail) -> Sequence[AnyEntry]:
         nonlocal journal
         known = emergency.read(store)
-        newest = tail.newest("break-glass")
-        if (None if newest is None else newest.index) != next(reversed(known.lines), None):
-            raise Malformed("another journal was handed in at the same moment", "Try again")
+        for kind, there in (("break-glass", known.lines), ("login", known.logins)):
+            newest = tail.newest(kind)
+            if (None if newest is None else newest.index) != next(reversed(there), None):
+                raise Malformed("another journal was handed in at the same moment", "Try again")
         journal = read(source, known, tail.time // 1000, branched=branched)
-        return [_entry(tail, at, journal, line.encode().decode()) for at, line in enumerate(journal.new)]
+        made = [_entry(tail, at, journal, line.encode().decode()) for at, line in enumerate(journal.new)]
+        for each in made:
+            known.take(each)
+        return [*made, *_logins(tail, len(made), known, logins)]
 
     added = tuple(each for each in log.append(write) if isinstance(each, BreakGlassEntry))
     assert journal is not None  # noqa: S101 - `append` has called `write`
@@ -56,6 +64,17 @@ def _entry(tail: Tail, at: int, journal: Journal, line: str) -> BreakGlassEntry:
     return BreakGlassEntry(
         index=tail.index + at, time=tail.time, actor=OPERATOR, kit=journal.kit.index, line=line, person=person
     )
+
+
+def _logins(tail: Tail, at: int, known: Emergency, logins: Iterable[Login]) -> Iterator[LoginEntry]:
+    """The entries of those that concern the log and are not in it; the first one's index is `at` behind the tail's."""
+    for login in dict.fromkeys(logins):
+        if known.concerns(login) and not known.knows(login):
+            use = known.use_of(login)
+            request, person = (None, None) if use is None else (use.index, use.person)
+            head: dict[str, Any] = {"index": tail.index + at, "time": tail.time, "actor": OPERATOR}
+            yield LoginEntry(login=login, request=request, person=person, **head)
+            at += 1
 
 
 def read_file(path: Path) -> bytes:

@@ -1,13 +1,15 @@
 """An emergency in a `World`: a sealed key, its kit, and a journal whose lines are in the log."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ca.entry import OPERATOR, BreakGlassEntry, KitEntry, SealEntry
+from ca.entry import OPERATOR, BreakGlassEntry, KitEntry, LoginEntry, SealEntry
 from ca.journal import AnyLine, Certified
+from ca.keys import PublicKey
 from ca.kit import Facts, Seal, Share, share_fingerprint
 from ca.log import Tail
+from ca.sshd_lines import Login
 from tests.formats_example import FixedKey
 from tests.journals import Pen, facts
 from tests.keys import Key
@@ -74,3 +76,24 @@ def hand_in(world: World, of: Sealed) -> int:
     pen.use(ANA)
     pen.close(1)
     return lines(world, of, pen.lines)[1]
+
+
+def login(of: Sealed, line: Certified, **changes: Any) -> Login:
+    """What a host saw of the certificate of a line."""
+    told = Login(
+        user="root", address="192.0.2.7", port=4, key=PublicKey.parse_line(line.key).fingerprint, key_id=line.key_id,
+        serial=line.serial, ca=of.key.public_key.fingerprint, time=line.time + 60, host="web-1",
+    )  # fmt: skip
+    return replace(told, **changes)
+
+
+def seen(world: World, of: Sealed, use: int, /, **changes: Any) -> int:
+    """The entry of a login with the certificate of the use in entry `use`, or with another one; nobody judges it."""
+    used = world.entries()[use]
+    assert isinstance(used, BreakGlassEntry)
+    told = login(of, used.certified, **changes)
+    about: dict[str, Any] = {} if changes else {"request": use, "person": used.person}
+    written = world.ca.log.append(
+        lambda tail: [LoginEntry(index=tail.index, time=tail.time, actor=OPERATOR, login=told, **about)]
+    )
+    return written[0].index

@@ -58,7 +58,7 @@ def named(word: str) -> dict[str, Fields]:
 STATEMENTS = {name: PARTS["Every statement"] | fields for name, fields in (named("Statement") | named("Statements")).items()}
 ENTRIES = {}
 for kind, own in (named("Entry") | named("Entries")).items():
-    said = {} if kind in {"genesis", "policy", "issue", "seal", "kit", "break-glass"} else PARTS["What a person caused"]
+    said = {} if kind in {"genesis", "policy", "issue", "seal", "kit", "break-glass", "login"} else PARTS["What a person caused"]
     decided = PARTS["Every decision"] if kind in {"request", "approve", "renew", "refuse"} else {}
     ENTRIES[kind] = PARTS["Every entry"] | said | decided | own
 HEADINGS = {"facts": "Kit facts"}  # of structures that have another name than their type

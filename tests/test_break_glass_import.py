@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from ca import readiness
 from ca.entry import OPERATOR, KitEntry, SealEntry
 from ca.journal import AnyLine, Certified
-from ca.keys import PublicKey
 from ca.kit import Facts
 from ca.log import Log
 from ca.readiness import Readiness
@@ -96,11 +95,7 @@ def sealed(ca: Path, key: FixedKey, kit: Facts | None, replaces: int | None = No
 def login(line: AnyLine, **changes: Any) -> Login:
     """What a host saw of the certificate of a line."""
     assert isinstance(line, Certified)
-    told = Login(
-        user="root", address="192.0.2.7", port=4, key=PublicKey.parse_line(line.key).fingerprint, key_id=line.key_id,
-        serial=line.serial, ca=EMERGENCY.public_key.fingerprint, time=line.time + 60, host="web-1",
-    )  # fmt: skip
-    return replace(told, **changes)
+    return emergencies.login(emergencies.Sealed(EMERGENCY, facts(EMERGENCY), 1, 2), line, **changes)
 
 
 # ------------------------------------------------------------------ importing
@@ -239,6 +234,9 @@ def test_a_login_belongs_to_its_use(site: Site) -> None:
     used = site.pen.lines[2]
     told = site.hand_in("--logins", site.logins(login(used), login(used, port=5), login(used)))
     assert told.exit_code == 0, told.output
+    assert site.size() == 9, "each login is an entry, once"
+    assert site.hand_in("--logins", site.logins(login(used), login(used, port=5))).exit_code == 0
+    assert site.size() == 9
     assert told.stdout.count("login 2027-01-15 08:01:03 UTC: root from 192.0.2.7 on web-1") == 2
     assert "UNUSED" not in told.stdout
     assert "ALARM" not in told.stdout
@@ -253,6 +251,9 @@ def test_a_login_that_no_line_speaks_of_is_theft_and_its_use_is_unused(site: Sit
     assert "ALARM: a login that no line speaks of, 2027-01-15 08:01:03 UTC: root from 192.0.2.7 on web-1" in told.stdout
     assert "UNUSED: none of these logins is by its certificate" in told.stdout
     assert "remove it from every host now" in told.stdout
+    assert at(site)[-2].startswith("the login in entry 7 (web-1) is one that no line speaks of"), "and it is not forgotten"
+    sealed(site.ca, NEXT, facts(NEXT, origin="ca.example.com"), replaces=1, overlap=NOW)
+    assert not any("no line speaks of" in each for each in at(site))
 
 
 def test_logins_under_other_cas_are_none_of_its_business_and_unreadable_ones_are(site: Site) -> None:

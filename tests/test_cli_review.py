@@ -69,10 +69,13 @@ def handed_in(ca: Path, journal: Path) -> int:
     log.append(lambda tail: [KitEntry(index=tail.index, time=tail.time, actor=OPERATOR, seal=tail.index - 1, facts=kit)])
     pen = Pen(EMERGENCY, kit)
     pen.begin(shares=tuple(share.fingerprint for share in emergencies.seal(EMERGENCY).shares[1:]))
-    pen.use(ANA)
+    used = pen.use(ANA)
     pen.use(FixedKey(4), person="eve", reason="CA down, INC-78 \N{LATIN SMALL LETTER E WITH ACUTE}")
     journal.write_bytes(pen.journal)
-    told = CliRunner().invoke(admin.main, ["break-glass", "import", str(ca), str(journal)])
+    seen = emergencies.login(emergencies.Sealed(EMERGENCY, kit, 0, 0), used)
+    journal.with_suffix(".logins").write_bytes(seen.encode() + b"\n")
+    logins = ["--logins", str(journal.with_suffix(".logins"))]
+    told = CliRunner().invoke(admin.main, ["break-glass", "import", str(ca), str(journal), *logins])
     assert told.exit_code == 0, told.output
     return int(told.stdout.partition("\nentry ")[2].partition(",")[0])
 
@@ -86,6 +89,7 @@ def test_a_use_is_shown_to_whom_it_concerns_and_reviewed_by_another_person(town:
         assert "opened by    di, eve" in shown.stdout
         assert "WITHOUT AN END: broken off, or cut" in shown.stdout
         assert shown.stdout.count(" UTC  entry ") == lines
+        assert f"root from 192.0.2.7 port 4 on web-1, of the use in entry {town.use}" in shown.stdout
     assert bo.run("show", str(town.use)).returncode == 1
     assert eve.json("show", str(town.use))["use"]["person"] == "ana"
 
@@ -104,6 +108,8 @@ def test_a_use_is_shown_to_whom_it_concerns_and_reviewed_by_another_person(town:
     again = eve.run("review", str(town.use), "--as", "misuse", "--note", "on second thought")
     assert (again.returncode, "was reviewed already: real" in again.stderr) == (1, True)
 
+    listed = eve.run("log", "--kind", "login")
+    assert f"root from 192.0.2.7 port 4 on web-1, of the use in entry {town.use}" in listed.stdout
     listed = eve.run("log", "--kind", "break-glass")
     assert "ana, use: break-glass@web until" in listed.stdout
     assert "emergency key" in eve.run("log", "show", str(town.use - 3)).stdout

@@ -1,5 +1,6 @@
 """What a log says of emergency keys: whatever no honest CA writes is refused by everybody who reads it."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from ca import entry
 from ca.emergency import Emergency
-from ca.entry import OPERATOR, BreakGlassEntry, EmergencyEntry, KitEntry, SealEntry
+from ca.entry import OPERATOR, BreakGlassEntry, EmergencyEntry, KitEntry, LoginEntry, SealEntry
 from ca.errors import JitSshError, LogDamaged
 from ca.journal import FIRST_SERIAL, Open, Use
 from server import emergency as uses
@@ -263,6 +264,56 @@ def test_a_review_that_its_statement_does_not_bear_out_is_refused(world: World, 
     taken.take(review)
     with pytest.raises(JitSshError, match="was reviewed before"):
         taken.take(review)
+
+
+def test_a_login_is_of_the_use_whose_certificate_it_was(world: World) -> None:
+    of = sealed(world)
+    used = hand_in(world, of)
+    seen, strange = emergencies.seen(world, of, used), emergencies.seen(world, of, used, serial=FIRST_SERIAL + 99)
+    world.check()
+    assert [each.index for each in reading(world).strange] == [strange]
+    answer = world.read("ana", f"/v1/requests/{used}").json
+    assert answer is not None
+    assert [json.loads(each)["index"] for each in answer["logins"]] == [seen]
+
+
+def test_a_login_that_no_line_speaks_of_is_explained_by_a_journal_that_comes_later(world: World) -> None:
+    of = sealed(world)
+    pen = of.pen()
+    pen.begin()
+    told = emergencies.login(of, pen.use(ANA))
+    append(world, lambda index, time: LoginEntry(index=index, time=time, actor=OPERATOR, login=told))
+    assert len(reading(world).strange) == 1
+    lines(world, of, pen.lines)
+    world.check()
+    assert reading(world).strange == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"request": None, "person": None}, "it names another use than the one of its certificate"),
+        ({"request": 4}, "it names another use"),
+        ({"person": "bo"}, "it names another use"),
+        ({"ca": NEXT.public_key.fingerprint}, "it is not under an emergency key of this log"),
+    ],
+)
+def test_a_login_that_is_told_otherwise_is_refused(world: World, changes: dict[str, Any], words: str) -> None:
+    of = sealed(world)
+    used = hand_in(world, of)
+    line = reading(world).lines[used].certified
+    about: dict[str, Any] = {"request": used, "person": "ana"} | changes
+    told = emergencies.login(of, line, **({"ca": about.pop("ca")} if "ca" in about else {}))
+    append(world, lambda index, time: LoginEntry(index=index, time=time, actor=OPERATOR, login=told, **about))
+    assert words in refused(world)
+
+
+def test_a_login_is_told_once(world: World) -> None:
+    of = sealed(world)
+    used = hand_in(world, of)
+    for _ in range(2):
+        emergencies.seen(world, of, used)
+    assert "its login stands in an earlier entry" in refused(world)
 
 
 def test_who_may_read_a_use(world: World) -> None:

@@ -26,6 +26,7 @@ from ca.entry import (
     IssueEntry,
     KitEntry,
     LockEntry,
+    LoginEntry,
     PolicyEntry,
     Privilege,
     ReadEntry,
@@ -42,6 +43,7 @@ from ca.entry import (
 )
 from ca.errors import Malformed
 from ca.journal import Certified
+from ca.sshd_lines import Login
 from tests import emergencies
 from tests.formats_example import FixedKey
 from tests.journals import Pen, facts
@@ -125,6 +127,16 @@ ENTRIES = st.one_of(
             person=st.just(line.person if isinstance(line, Certified) else None),
         )
     ),
+    st.builds(
+        LoginEntry,
+        **HEAD,
+        login=st.builds(
+            Login, user=TEXT, address=TEXT, port=NUMBER, key=TEXT, key_id=TEXT, serial=NUMBER, ca=TEXT, time=MAYBE_NUMBER,
+            host=MAYBE_TEXT,
+        ),
+        request=MAYBE_NUMBER,
+        person=MAYBE_TEXT,
+    ),
     st.builds(ReviewEntry, **SAID, request=NUMBER, person=TEXT, verdict=TEXT),
 )
 
@@ -137,7 +149,7 @@ def test_an_entry_of_any_kind_is_read_as_it_was_written(written: AnyEntry) -> No
 
 
 def test_every_kind_is_tried_and_named_once() -> None:
-    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 18
+    assert len({kind.TAG for kind in KINDS}) == len(KINDS) == 19
 
 
 @given(ENTRIES, st.data())
@@ -237,6 +249,7 @@ def test_a_log_of_real_entries_is_read_as_it_was_written(world: World) -> None:
     emergency = emergencies.sealed(world)
     used = emergencies.hand_in(world, emergency)
     assert world.answer("eve", "review", used, verdict="real", reason="INC-77").status_code == 200
+    emergencies.seen(world, emergency, used)
     assert set(world.kinds()) == {kind.TAG[1] for kind in KINDS}
     for index, source in enumerate(world.store.entries(0, world.store.size())):
         read = entry.decode(source)

@@ -47,6 +47,7 @@ from ca.extract import Extract
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
 from ca.proof import proven
+from ca.sshd_lines import Login
 from ca.statement import ReadStatement, Statement
 from ca.trust import Trust
 from ca.wire import Reader, string
@@ -93,6 +94,8 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Entry `kit`": ((entry.KitEntry,), Entry),
     "Entry `break-glass`": ((entry.BreakGlassEntry,), Entry),
     "Entry `review`": ((entry.ReviewEntry,), SaidEntry),
+    "Entry `login`": ((entry.LoginEntry,), Entry),
+    "Login": ((Login,), None),
     "Finding": ((Finding,), None),
     "Duty": ((entry.Duty,), None),
     "Way": ((Way,), None),
@@ -112,7 +115,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
 }
 TAGS: Final = {
     "Every statement": "action", "Every entry": "kind", "Every line": "kind",
-    "Trust": "trust", "Extract proof": "extract", "Kit facts": "kit",
+    "Trust": "trust", "Extract proof": "extract", "Kit facts": "kit", "Login": "login",
 }  # fmt: skip
 BASE64: Final = {"signature", "possession", "tbs"}
 OTHERS: Final = {  # lists that are compared with bytes, answers or the database below
@@ -210,7 +213,7 @@ def test_every_kind_of_statement_and_entry_has_its_list_and_no_other_kind_has_on
     ):
         titles = [part for part in PARTS if re.fullmatch(rf"({headings}) `.*", part)]
         assert sorted(re.findall("`(.*?)`", " ".join(titles))) == sorted(kind.TAG[1] for kind in kinds)
-    tagged = (*entry.KINDS, *get_args(statement.AnyStatement), *get_args(journal.AnyLine), trust.Trust, Extract, kit.Facts)
+    tagged = (*entry.KINDS, *get_args(statement.AnyStatement), *get_args(journal.AnyLine), trust.Trust, Extract, kit.Facts, Login)
     tags = {kind.TAG[0] for kind in tagged}
     assert tags == set(TAGS.values())
     every = {"Every entry": entry.AnyEntry, "Every statement": statement.AnyStatement, "Every line": journal.AnyLine}

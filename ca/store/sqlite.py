@@ -101,7 +101,7 @@ _REQUEST: Final = """
 _VISIBLE: Final = """
     SELECT 0
     UNION SELECT idx FROM entries WHERE actor = ?
-    UNION SELECT idx FROM entries WHERE person = ? AND kind IN ('revoke', 'lock', 'unlock', 'break-glass', 'review')
+    UNION SELECT idx FROM entries WHERE person = ? AND kind IN ('revoke', 'lock', 'unlock', 'break-glass', 'review', 'login')
     UNION SELECT answers.idx FROM entries AS asked JOIN entries AS answers ON answers.request = asked.idx
         WHERE asked.actor = ? AND asked.kind = 'request' AND answers.kind IN ('approve', 'deny')
 """
