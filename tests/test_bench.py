@@ -23,6 +23,7 @@ PROMISED = {
     "jit-ssh --help",
     "jit-ssh login",
     "jit-ssh status",
+    "what ssh runs while the certificate is fresh",
     *(f"issuing, {clients}: {what}" for clients in CLIENTS for what in ("rate", "answer", "answer, p99", "server CPU of one")),
     *(f"issuing, {clients}: server CPU / bare cryptography" for clients in CLIENTS),
     *(f"issuing, {clients}: rate / ssh-keygen -s one by one" for clients in CLIENTS),
@@ -61,12 +62,13 @@ def test_the_goals_stand_beside_their_figures(run: Run) -> None:
         "policy, 2000 roles, 10000 people: who-can": 1000,
         "jit-ssh login": 500,
         "jit-ssh status": 150,
+        "what ssh runs while the certificate is fresh": 15,
         "issuing, 1 client: answer": 4,
         "issuing, 64 clients: rate": 1000,
         "issuing, 64 clients: answer, p99": 150,
         "issuing, 64 clients: server CPU / bare cryptography": 3,
     }
-    assert run.done.stdout.count(" met") + run.done.stdout.count(" missed") == 9
+    assert run.done.stdout.count(" met") + run.done.stdout.count(" missed") == 10
 
 
 def test_nothing_is_left_behind(run: Run) -> None:

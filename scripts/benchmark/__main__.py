@@ -8,6 +8,7 @@ the times of two.
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ def command_line(directory: Path, ca: Served, count: int) -> Iterator[Figure]:
         for arguments, goal in (("--help", None), ("login", 500), ("status", 150)):
             times = timed(lambda given=arguments: command([program, given], environment), count)  # type: ignore[misc]
             yield figure(f"jit-ssh {arguments}", times, goal)
+        hook = ["/bin/sh", str(directory / ".ssh" / "jit-ssh" / "ssh-hook"), "dev", str(int(time.time()) + 3600), socket]
+        yield figure("what ssh runs while the certificate is fresh", timed(lambda: command(hook, environment), count), 15)
 
 
 def issuing(clients: int, load: Load, crypto: float, keygen: float) -> Iterator[Figure]:
