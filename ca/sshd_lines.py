@@ -5,6 +5,7 @@
 Each part of a line may be somebody's who attacks: a message is recognised by its beginning, behind the header that the logger
 wrote, and the serial and the CA by its end, because a key id may hold any text. What begins as such a login and does not end as
 one (a key id of 900 characters makes sshd cut its line) is `Unreadable` and not nothing: a login must not hide in it.
+Where sshd wants more than the key (AuthenticationMethods) it says `Partial` of the key, with LogLevel VERBOSE.
 """
 
 import json
@@ -26,11 +27,11 @@ _SYSLOG: Final = re.compile(
     re.ASCII | re.DOTALL,
 )
 _REPEATED: Final = re.compile(r"message repeated \d+ times: \[ ?(?P<message>.*)\]", re.ASCII | re.DOTALL)
-_BEGINS: Final = re.compile(r"Accepted publickey for .* ssh2: \S+-CERT ", re.ASCII | re.DOTALL)
+_BEGINS: Final = re.compile(r"(?:Accepted|Partial) publickey for .* ssh2: \S+-CERT ", re.ASCII | re.DOTALL)
 _FINGERPRINT: Final = r"SHA256:[A-Za-z0-9+/]{43}"
 FINGERPRINT: Final = re.compile(_FINGERPRINT, re.ASCII)  # as sshd and ssh-keygen write a key's
 _LOGIN: Final = re.compile(
-    r"Accepted publickey for (?P<user>\S+) from (?P<address>\S+) port (?P<port>\d{1,5}) ssh2: "
+    r"(?:Accepted|Partial) publickey for (?P<user>\S+) from (?P<address>\S+) port (?P<port>\d{1,5}) ssh2: "
     rf"[A-Z0-9-]+-CERT (?P<key>{_FINGERPRINT}) ID (?P<key_id>.*) "
     rf"\(serial (?P<serial>\d{{1,20}})\) CA [A-Z0-9-]+ (?P<ca>{_FINGERPRINT})",
     re.ASCII | re.DOTALL,

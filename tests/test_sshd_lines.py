@@ -214,3 +214,24 @@ def written(running: Sshd, since: int) -> str:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return text
+
+
+def test_a_key_that_is_the_first_of_two_is_seen(tmp_path: Path) -> None:
+    """Of the last method sshd says `Accepted`, and that is another key here."""
+    ca, key, other = (sshd.make_key(tmp_path / name) for name in ("ca", "key", "other"))
+    sign = ["ssh-keygen", "-q", "-s", str(ca), "-I", "x", "-n", f"{ACCOUNT}@web", "-V", "-1m:+5m", "-z", "7", f"{key}.pub"]
+    subprocess.run(sign, check=True, capture_output=True)
+    prefix = sshd.make_prefix(tmp_path / "host", "AuthenticationMethods publickey,publickey")
+    (prefix / "authorized_keys").write_text(other.with_suffix(".pub").read_text())
+    installed = sshd.install_host(prefix, "--ca", f"{ca}.pub", "--group", "web", "--account", ACCOUNT)
+    assert installed.returncode == 0, installed.stderr
+    with sshd.running(prefix) as running:
+        went = sshd.ssh(running, ACCOUNT, "true", identity=key, certificate=tmp_path / "key-cert.pub")
+        assert went.returncode != 0, "one key is not enough"
+        known = f"UserKnownHostsFile={prefix / f'known_hosts.{running.port}'}"
+        options = ["-F", "/dev/null", "-o", known, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        line = ["ssh", *options, "-i", str(key), "-i", str(other), "-p", str(running.port), f"{ACCOUNT}@127.0.0.1", "true"]
+        went = subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        assert went.returncode == 0, went.stderr + running.log()
+        found = [told for told in map(read, running.log().splitlines()) if isinstance(told, Login)]
+    assert {told.serial for told in found} == {7}
