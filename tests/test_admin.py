@@ -299,7 +299,8 @@ def test_serve_issues_reloads_and_stops(ca: Path, running: Running, ana: Key) ->
     assert running.fetch("/readyz") == (200, {"status": "ok"})
 
     verified = run("log", "verify", ca)
-    assert (verified.code, verified.out) == (0, "4 entries, 2 signatures, 1 certificates: all verify\n"), verified.err
+    assert verified.code == 0, verified.err
+    assert verified.out.startswith("4 entries, 2 signatures, 1 certificates: all verify\n")
 
     guardrails = ca / "policies" / "guardrails.toml"
     good = guardrails.read_text()
@@ -383,7 +384,7 @@ def test_with_an_agent_the_server_holds_no_key(ca: Path, ana: Key) -> None:
         status, answer = running.ask(lost)
         assert status == 201, "the same statement gets the certificate that was logged"
         assert running.stops() == 0
-    assert run("log", "verify", ca).out == "6 entries, 4 signatures, 2 certificates: all verify\n"
+    assert run("log", "verify", ca).out.startswith("6 entries, 4 signatures, 2 certificates: all verify\n")
 
 
 # ------------------------------------------------------------------- the manual
