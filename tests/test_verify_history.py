@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -23,6 +25,7 @@ from ca.statement import FRESH
 from ca.verify import Spread, Stored
 from ca.wire import Reader
 from tests import keys
+from tests.running import PROGRAM
 from tests.test_lifecycle import ask, held
 from tests.world import PEOPLE, World, uuid7
 
@@ -325,3 +328,20 @@ def test_values_are_taken_as_they_are_needed() -> None:
         assert next(results) == 0
         assert taken < 10, "memory stays bounded"
         assert list(results) == list(range(1, 1000))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_shown_to_whoever_sits_at_a_terminal(world: World, terminal: bool) -> None:
+    world.ask("ana")
+    heard, said = os.openpty() if terminal else os.pipe()
+    command = [PROGRAM, "log", "verify", str(world.directory / "log.db")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=said, env=os.environ | {"TERM": "xterm"}, check=True)
+    os.close(said)
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(heard, 65536):
+            shown += piece
+    os.close(heard)
+    assert done.stdout.startswith(b"4 entries, 2 signatures, 1 certificates: all verify\n")
+    assert (b"verifying" in shown) == terminal, shown
+    assert terminal or shown == b""
