@@ -63,9 +63,7 @@ def decode(source: bytes, kinds: Iterable[type[T]], what: str) -> T:
 def parse_object(source: bytes, what: str) -> dict[str, Any]:
     """The JSON object in `source`: no duplicate keys, no numbers but integers of 64 bits. Raises `Malformed`."""
     try:
-        value = json.loads(
-            source.decode(), object_pairs_hook=_once_each, parse_float=_no_float, parse_int=_integer, parse_constant=_no_float
-        )
+        value = _DECODER.decode(source.decode())
         if b"\\u" in source:  # else there is no lone surrogate, which is no text
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -94,6 +92,11 @@ def _integer(digits: str) -> int:
 
 def _no_float(_digits: str) -> NoReturn:
     raise ValueError("a number is not an integer")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_once_each, parse_float=_no_float, parse_int=_integer, parse_constant=_no_float
+)
 
 
 def _choose(members: dict[str, Any], kinds: Iterable[type[T]], what: str) -> type[T]:
