@@ -20,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca.certificate import LOG_PROOF
+from ca.checkpoint import VerifierKey
+from ca.cosignature import WitnessKey
 from ca.errors import JitSshError
 from ca.proof import carried, proven
 from ca.wire import string
@@ -66,12 +68,16 @@ def answer(host: Host, blob: bytes) -> list[str]:
     return host_verify.principals_for(ACCOUNT, host_verify.Certificate(blob), Trusted(str(host.directory), OWNERS))
 
 
+def permits(host: Host) -> bytes:
+    """The extensions of the genuine certificate that are no proof."""
+    return b"".join(string(f"permit-{name}") + string(b"") for name in host.genuine.certificate.permit)
+
+
 def with_its_proof_twice(host: Host) -> bytes:
     tbs, proof = host.genuine.certificate.to_be_signed, host.genuine.certificate.log_proof or ""
     one = string(LOG_PROOF) + string(string(proof))
-    permits = b"".join(string(f"permit-{name}") + string(b"") for name in host.genuine.certificate.permit)
-    assert tbs.count(string(one + permits)) == 1
-    twice = tbs.replace(string(one + permits), string(one + one + permits))
+    assert tbs.count(string(one + permits(host))) == 1
+    twice = tbs.replace(string(one + permits(host)), string(one + one + permits(host)))
     return twice + string(host.world.signer.sign(twice))
 
 
@@ -88,6 +94,9 @@ FORGED: Final[dict[str, tuple[Callable[[Host], bytes], str]]] = {
     "with words for a proof": (lambda host: host.with_proof("trust me").blob, "the proof is not one of an entry"),
     "with a proof by a key of the same name": (lambda host: host.by_log(ORIGIN, host.other_log).blob, "signed by no log"),
     "with a proof of another log": (lambda host: host.by_log("log.example", host.other_log).blob, "signed by no log"),
+    "with a checkpoint of another log, signed by this one's key": (
+        lambda host: host.by_log(ORIGIN, host.world.log_signer, "log.example").blob, "of another log than signed it"
+    ),
     "with the proof of another entry": (lambda host: host.with_proof(carried(host.other)).blob, "of another entry than"),
     "with the entry of another, and its own hashes": (
         lambda host: host.with_proof(replace(carried(host.genuine), entry=carried(host.other).entry)).blob,
@@ -162,6 +171,54 @@ def test_no_piece_of_a_certificate_is_one(host: Host, data: st.DataObject) -> No
     blob = host.genuine.blob
     with pytest.raises(Refused):
         answer(host, blob[: data.draw(st.integers(0, len(blob) - 1))])
+
+
+def with_path(host: Host, *path: bytes) -> str:
+    return replace(carried(host.genuine), path=path).encode()
+
+
+def genuine_hash(host: Host) -> str:
+    return b64encode(carried(host.genuine).path[0]).decode()
+
+
+SPELLED: Final[dict[str, tuple[Callable[[Host], str], str]]] = {
+    "a hash in another spelling": (
+        lambda host: carried(host.genuine).encode().replace(
+            genuine_hash(host), genuine_hash(host)[:-2] + chr(ord(genuine_hash(host)[-2]) + 1) + "="
+        ),
+        "is not canonical base64",
+    ),
+    "a hash that is none": (lambda host: with_path(host, bytes(31)), "not one for this log"),
+    "hashes too many": (lambda host: with_path(host, *carried(host.genuine).path, bytes(32)), "more hashes"),
+    "an index beyond the log": (lambda host: replace(carried(host.genuine), index=10**6).encode(), "not one for this log"),
+    "an index in another spelling": (
+        lambda host: carried(host.genuine).encode().replace("\nindex ", "\nindex 0"), "is no number"
+    ),
+    "no checkpoint": (lambda host: carried(host.genuine).encode().partition("\n\n")[0] + "\n", "not one of an entry"),
+    "an unsigned checkpoint": (
+        lambda host: carried(host.genuine).encode().replace("\n\n—", "\n—"), "no signed checkpoint"
+    ),
+    "a checkpoint without its last newline": (lambda host: carried(host.genuine).encode()[:-1], "no signed checkpoint"),
+    "words below the checkpoint": (lambda host: carried(host.genuine).encode() + "and more\n", "a line that is no signature"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelled", SPELLED)
+def test_a_proof_has_one_spelling(host: Host, spelled: str) -> None:
+    make, says = SPELLED[spelled]
+    assert make(host) != carried(host.genuine).encode()
+    assert says in why(host, host.with_proof(make(host)).blob)
+
+
+def test_a_certificate_ends_where_it_ends(host: Host) -> None:
+    assert "too many" in why(host, host.genuine.blob + b"\0")
+    assert "too large" in why(host, host.genuine.blob + bytes(host_verify.LARGEST))
+    assert "ends early" in why(host, host.genuine.blob[:-1])
+    proof = (host.genuine.certificate.log_proof or "").encode()
+    extensions = string(string(LOG_PROOF) + string(string(proof)) + permits(host))
+    longer = string(string(LOG_PROOF) + string(string(proof) + b"\0") + permits(host))
+    assert host.genuine.blob.count(extensions) == 1
+    assert "too many" in why(host, host.genuine.blob.replace(extensions, longer))
 
 
 @given(st.data())
@@ -279,6 +336,20 @@ def test_an_answer_that_cannot_be_given_is_a_failure(host: Host) -> None:
     assert subprocess.run(shell, stderr=subprocess.PIPE, check=False).returncode == 1
 
 
+WITNESS: Final = WitnessKey("w.example", bytes(31) + b"\x02")
+SAME_WITNESS: Final = WitnessKey("v.example", WITNESS.public_key)
+
+
+def its_own_witness(path: Path) -> WitnessKey:
+    log = VerifierKey.parse(path.with_name("log.pub").read_text().strip())
+    return WitnessKey(log.name, log.public_key)
+
+
+def as_a_link(path: Path, to: str) -> None:
+    path.unlink()
+    path.symlink_to(to)
+
+
 def as_a_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -294,12 +365,21 @@ SPOILT: Final[dict[str, tuple[str, Callable[[Path], object], str]]] = {
     "the log's key is empty": ("log.pub", lambda path: path.write_text("# none\n"), "log.pub has no key"),
     "the log's key is not text": ("log.pub", lambda path: path.write_bytes(b"\xff\xfe\n"), "is not UTF-8"),
     "the log's key is a directory": ("log.pub", as_a_directory, "Is a directory"),
+    "the log's key is a device": ("log.pub", lambda path: as_a_link(path, "/dev/null"), "is no file"),
+    "the log's key is endless": ("log.pub", lambda path: path.write_text("#\n" * 40_000), "is too large"),
+    "the log's key is a witness's": ("log.pub", lambda path: path.write_text(f"{WITNESS}\n"), "not a key of the kind"),
     "the log's key has another id": ("log.pub", lambda path: path.write_text("a+00000000+AQ" + "A" * 42 + "\n"), "name or id"),
     "the CA's key is missing": ("ca.pub", Path.unlink, "No such file"),
     "the CA key is another": ("ca.pub", lambda path: path.write_text("ssh-ed25519 AAAA\n"), "a CA that this host does not trust"),
     "the principals are another account's": ("principals/root", lambda path: path.write_text("deploy@web\n"), "something else"),
     "the principals are of another group": ("principals/root", lambda path: path.write_text("root@db\n"), "no principal that"),
     "the witnesses are none": ("witnesses.pub", lambda path: path.write_text(""), "does not say once"),
+    "a witness has two names": (
+        "witnesses.pub", lambda path: path.write_text(f"require 2\n{WITNESS}\n{SAME_WITNESS}\n"), "has a witness twice"
+    ),
+    "the log is its own witness": (
+        "witnesses.pub", lambda path: path.write_text(f"require 1\n{its_own_witness(path)}\n"), "its own witness"
+    ),
     "the witnesses are required twice": (
         "witnesses.pub", lambda path: path.write_text("require 1\nrequire 2\n"), "does not say once"
     ),

@@ -53,12 +53,12 @@ class Host:
         """The genuine certificate with another proof."""
         return self.signed(replace(self.genuine.certificate, log_proof=proof if isinstance(proof, str) else proof.encode()))
 
-    def by_log(self, name: str, key: Key) -> SignedCertificate:
-        """A log of one's own, with the entry in it at the right place."""
+    def by_log(self, name: str, key: Key, origin: str = "") -> SignedCertificate:
+        """A log of one's own, with the entry in it at the right place; its checkpoint may be of another `origin`."""
         source, index = carried(self.genuine).entry, self.genuine.certificate.serial
         path = tuple(leaf_hash(b"%d" % step) for step in range(index.bit_count()))  # to the root from a log's last leaf
         root = host_verify.root_above(source, index, index + 1, list(path))
-        note = sign_note(Checkpoint(name, index + 1, root).body(), VerifierKey(name, raw_key(key)), raw_signer(key))
+        note = sign_note(Checkpoint(origin or name, index + 1, root).body(), VerifierKey(name, raw_key(key)), raw_signer(key))
         return self.with_proof(Proof(source, index, path, note))
 
     def cosigned(self, *witnesses: int) -> SignedCertificate:
