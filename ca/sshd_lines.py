@@ -20,11 +20,16 @@ from ca.errors import Malformed
 LONGEST: Final = 64 * 1024  # characters of a line that are looked at
 _SHOWN: Final = 2048  # of an unreadable one that are kept
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TAG: Final = r"(?:sshd|sshd-session|sshd-auth)(?:\[\d+\])?:"
+_NAMES: Final = ("sshd", "sshd-session", "sshd-auth")  # of its processes, since OpenSSH 9.8 and 10.0
+_NAME: Final = f"(?:{'|'.join(_NAMES)})"
+_ISO: Final = r"(?P<iso>\d{4}-\d\d-\d\dT\S{8,30})"
 _SYSLOG: Final = re.compile(
     rf"(?:<\d{{1,3}}>)?(?:(?P<month>{'|'.join(_MONTHS)}) {{1,2}}(?P<day>\d{{1,2}}) (?P<clock>\d\d:\d\d:\d\d)"
-    rf"|(?P<iso>\d{{4}}-\d\d-\d\dT\S{{8,30}})) (?P<host>\S+) {_TAG} (?P<message>.*)",
+    rf"|{_ISO}) (?P<host>\S+) {_NAME}(?:\[\d+\])?: (?P<message>.*)",
     re.ASCII | re.DOTALL,
+)
+_SYSLOG_1: Final = re.compile(  # RFC 5424
+    rf"(?:<\d{{1,3}}>)?1 {_ISO} (?P<host>\S+) {_NAME} \S+ \S+ (?:-|\[[^\]]*\]) (?P<message>.*)", re.ASCII | re.DOTALL
 )
 _REPEATED: Final = re.compile(r"message repeated \d+ times: \[ ?(?P<message>.*)\]", re.ASCII | re.DOTALL)
 _BEGINS: Final = re.compile(r"(?:Accepted|Partial) publickey for .* ssh2: \S+-CERT ", re.ASCII | re.DOTALL)
@@ -84,7 +89,7 @@ def parse(line: str, now: datetime) -> Login | Unreadable | None:
     line = line[:LONGEST].rstrip("\r\n")
     if line.startswith("{"):
         return _from_json(line)
-    if (header := _SYSLOG.fullmatch(line)) is not None:
+    if (header := _SYSLOG.fullmatch(line) or _SYSLOG_1.fullmatch(line)) is not None:
         return _login(header["message"], _time(header, now), header["host"])
     return _login(line, None, None)
 
@@ -116,12 +121,13 @@ def _printable(text: str) -> str:
 
 
 def _time(header: re.Match[str], now: datetime) -> int | None:
+    members = header.groupdict()
     try:
-        if header["iso"]:
-            read = datetime.fromisoformat(header["iso"])
+        if members["iso"]:
+            read = datetime.fromisoformat(members["iso"])
             return int((read if read.tzinfo else read.replace(tzinfo=now.tzinfo)).timestamp())
-        month, (hour, minute, second) = _MONTHS.index(header["month"]) + 1, map(int, header["clock"].split(":"))
-        return _in_newest_year(now, month, int(header["day"]), (hour, minute, second))
+        month, (hour, minute, second) = _MONTHS.index(members["month"]) + 1, map(int, members["clock"].split(":"))
+        return _in_newest_year(now, month, int(members["day"]), (hour, minute, second))
     except (ValueError, OverflowError):
         return None
 
@@ -150,7 +156,7 @@ def _from_json(line: str) -> Login | Unreadable | None:
         return None
     if "login" in members:
         return _again(line)
-    if members.get("SYSLOG_IDENTIFIER") not in ("sshd", "sshd-session", "sshd-auth"):
+    if members.get("SYSLOG_IDENTIFIER") not in _NAMES:
         return None
     host, microseconds = members.get("_HOSTNAME"), str(members.get("__REALTIME_TIMESTAMP"))
     time = int(microseconds) // 1_000_000 if _MICROSECONDS.fullmatch(microseconds) else None

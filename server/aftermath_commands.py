@@ -33,6 +33,7 @@ _LOG_OF: Final = "sshd's log, journald's JSON, or what watch --json printed. May
 @click.option("--ca", "cas", multiple=True, metavar="SHA256:…", help="The emergency key's fingerprint. May be repeated.")
 @click.option("--key", "keys", multiple=True, type=click.Path(path_type=Path), help="Or its public key file.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until SIGTERM or Ctrl-C; log rotation is followed.")
+@click.option("--new", is_flag=True, help="With --follow: leave out what is in the log already.")
 @click.option("--exec", "command", metavar="CMD", help="Run this for each login, given as JSON on its stdin. No shell.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each login.")
 @reports_errors
@@ -42,6 +43,7 @@ def watch(
     cas: tuple[str, ...],
     keys: tuple[Path, ...],
     follow: bool,
+    new: bool,
     command: str | None,
     as_json: bool,
 ) -> None:
@@ -57,8 +59,10 @@ def watch(
     fingerprints = [*map(_fingerprint, cas), *(public_key(path).fingerprint for path in keys)]
     if not fingerprints:
         raise click.UsageError("Give the emergency key: --ca SHA256:… or --key FILE.")
+    if new and not follow:
+        raise click.UsageError("--new goes with --follow.")
     words = shlex.split(command) if command else []
-    lines = watching.of_journald(follow=follow) if log is None else watching.of_file(log, follow=follow)
+    lines = watching.of_journald(follow=follow, new=new) if log is None else watching.of_file(log, follow=follow, new=new)
     found = False
     try:
         if follow:

@@ -59,12 +59,20 @@ def run(command: Sequence[str], seen: Seen) -> str | None:
 # ------------------------------------------------------------------- sources
 
 
-def of_file(path: Path, *, follow: bool) -> Iterator[bytes]:
+def of_file(path: Path, *, follow: bool, new: bool = False) -> Iterator[bytes]:
     """The lines of a log, and with `follow` those that are added, also to the file that takes its place when it is rotated.
 
-    `-` is standard input. A file that is renamed is read to its end first; one that became shorter is read from its beginning.
-    Raises `Misconfigured`.
+    `-` is standard input; with `new`, what is there when this is called is left out. A file that is renamed is read to its end
+    first; one that became shorter is read from its beginning. Raises `Misconfigured`.
     """
+    try:
+        there = path.stat() if new else None
+    except FileNotFoundError:
+        there = None
+    return _of_file(path, there, follow=follow)
+
+
+def _of_file(path: Path, there: os.stat_result | None, *, follow: bool) -> Iterator[bytes]:
     try:
         if str(path) == "-":
             yield from sys.stdin.buffer
@@ -75,14 +83,17 @@ def of_file(path: Path, *, follow: bool) -> Iterator[bytes]:
             return
         while True:
             if path.exists():  # else it is between two files, or not made yet
-                yield from _until_replaced(path)
+                yield from _until_replaced(path, there)
+                there = None
             time.sleep(_LOOK)
     except OSError as error:
         raise Misconfigured(f"{path} cannot be read: {error.strerror}", "Give sshd's log with --log, or --journald") from error
 
 
-def _until_replaced(path: Path) -> Iterator[bytes]:
+def _until_replaced(path: Path, there: os.stat_result | None) -> Iterator[bytes]:
     with path.open("rb") as file:
+        if there is not None and os.path.samestat(there, os.fstat(file.fileno())):
+            file.seek(there.st_size)
         rest = b""
         while True:
             replaced = _is_replaced(path, file.fileno(), file.tell())  # asked before the last look: later lines are elsewhere
@@ -114,9 +125,9 @@ def _lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
     yield rest
 
 
-def of_journald(*, follow: bool) -> Iterator[bytes]:
+def of_journald(*, follow: bool, new: bool = False) -> Iterator[bytes]:
     """What sshd told journald. Raises `Misconfigured` when it cannot be read."""
-    command = [*_JOURNALCTL, *(["--follow", "--lines=all"] if follow else [])]
+    command = [*_JOURNALCTL, *(["--follow", f"--lines={0 if new else 'all'}"] if follow else [])]
     try:
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as journal:
             try:

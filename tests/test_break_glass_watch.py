@@ -83,6 +83,7 @@ def test_standard_input_can_be_watched() -> None:
         ((), 2, "--log FILE or --journald"),
         (("--log", "x", "--journald", "--ca", CA), 2, "--log FILE or --journald"),
         (("--log", "x"), 2, "Give the emergency key"),
+        (("--log", "x", "--ca", CA, "--new"), 2, "--new goes with --follow"),
         (("--log", "missing", "--ca", CA), 1, "missing cannot be read"),
         (("--log", "missing", "--ca", CA[:-1]), 1, "is not a key's fingerprint"),
         (("--log", "missing", "--key", "missing"), 1, "missing is not a public key"),
@@ -142,8 +143,8 @@ def test_a_command_that_is_not_there_does_not_stop_the_watch(log: Path) -> None:
 
 
 @contextmanager
-def following(log: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [PROGRAM, "break-glass", "watch", "--log", str(log), "--follow", "--ca", CA, "--json"]
+def following(log: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    command = [PROGRAM, "break-glass", "watch", "--log", str(log), "--follow", "--ca", CA, "--json", *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -173,6 +174,17 @@ def test_a_log_is_followed_through_rotation_and_truncation(log: Path) -> None:
         assert next_serial(process) == 5
         process.send_signal(signal.SIGTERM)
         assert process.wait(sshd.PATIENCE) == 3
+
+
+def test_what_is_there_already_can_be_left_out(log: Path) -> None:
+    with log.open("a") as file:
+        file.write(line(1))
+    with following(log, "--new") as process:
+        assert process.stderr
+        process.stderr.readline()
+        log.rename(log.with_suffix(".1"))  # whatever it has read by now, the next file is read from its beginning
+        log.write_text(line(2))
+        assert next_serial(process) == 2
 
 
 def test_a_watch_that_saw_nothing_ends_with_0_also_before_there_is_a_log(tmp_path: Path) -> None:

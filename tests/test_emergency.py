@@ -354,3 +354,17 @@ def test_the_last_drill_is_one_in_which_ssh_got_in(world: World) -> None:
     lines(world, of, pen.lines[3:])
     assert reading(world).last_drill == entered.time
     assert isinstance(reading(world).session(next(iter(reading(world).uses.values())))[0], Open)
+
+
+def test_every_part_of_a_log_is_taken_by_who_was_not_shown_the_rest(world: World) -> None:
+    of = sealed(world)
+    used = hand_in(world, of)
+    emergencies.seen(world, of, used)
+    assert world.answer("eve", "review", used, verdict="real", reason="INC-77").status_code == 200
+    hand_in(world, sealed(world, NEXT, replaces=of.seal_entry))
+    told = [each for each in world.entries() if isinstance(each, EmergencyEntry)]
+    for left_out in range(len(told)):
+        for part in (told[left_out:], told[:left_out] + told[left_out + 1 :]):
+            taken = Emergency(hidden=True)
+            for each in part:
+                taken.take(each)

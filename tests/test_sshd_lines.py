@@ -54,6 +54,13 @@ def test_each_of_sshds_names_in_syslog_is_read(tag: str) -> None:
     assert read(f"Nov 25 11:59:58 web-1 cron[12]: {MESSAGE}") is None
 
 
+@pytest.mark.parametrize("structured", ["-", '[origin ip="192.0.2.1"]'])
+def test_syslogs_new_form_is_read(structured: str) -> None:
+    header = f"<38>1 2026-11-25T11:59:58.5Z web-1 sshd-session 12 - {structured}"
+    assert read(f"{header} {MESSAGE}") == Login(**vars(READ) | {"host": "web-1", "time": at(2026, 11, 25, 11, 59, 58)})
+    assert read(f"<38>1 2026-11-25T11:59:58.5Z web-1 app 12 - - sshd 1 - - {MESSAGE}") is None
+
+
 def test_syslogs_old_form_is_of_the_newest_year_that_fits_and_of_this_machines_zone() -> None:
     def moment(line: str, now: datetime) -> int | None:
         found = read(f"{line} web-1 sshd[1]: {MESSAGE}", now)
