@@ -12,18 +12,18 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, render_template, request
 
-from ca import canonical, entry, krl, policy
+from ca import entry, krl, policy
 from ca.acts import Said
 from ca.asking import Asked
 from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
 from ca.errors import BadSignature, Forbidden, Malformed, NotFound
 from ca.issue import CertificateAuthority, Issued
 from ca.merkle import MAX_SIZE
-from ca.policy import Decision, Denied, Facts, Granted, Pending
-from ca.roles import Policy, Role
+from ca.policy import Facts
+from ca.roles import Policy
 from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
 from ca.store.sqlite import Filter, SqliteStore
-from server import emergency, identity, problems, tiles
+from server import emergency, identity, problems, tiles, told
 from server.casefiles import CaseFiles
 from server.cases import Cases
 from server.pace import Pace
@@ -104,7 +104,8 @@ class Door:
             case RequestEntry() as pending:
                 return self._case(pending.index, HTTPStatus.ACCEPTED)
             case Issued() as issued:
-                return _answer(_issued(issued, rules) | self._grant(issued) | self._continues(issued), HTTPStatus.CREATED)
+                members = told.issued(issued, rules) | self._grant(issued) | self._continues(issued)
+                return told.answer(members, HTTPStatus.CREATED)
 
     def _continues(self, issued: Issued) -> dict[str, Any]:
         """That the log of the certificate's proof continues the one of so many entries that the client has `seen`."""
@@ -136,15 +137,15 @@ class Door:
         outcome = self._ca.act(self._said(RevokeStatement))
         if isinstance(outcome, RefuseEntry):
             return problems.refusal(outcome)
-        return _answer({"entry": outcome.index, "revoked": self._cases.revoked(self._clock())})
+        return told.answer({"entry": outcome.index, "revoked": self._cases.revoked(self._clock())})
 
     def lock(self) -> Response:
         """The security team locks a person out, or lets them in again."""
         outcome = self._ca.act(self._said(LockStatement, UnlockStatement))
         if isinstance(outcome, LockEntry | UnlockEntry):
             locked = isinstance(outcome, LockEntry)
-            return _answer({"entry": outcome.index, "person": outcome.person, "locked": locked})
-        return problems.refusal(outcome) if isinstance(outcome, RefuseEntry) else _answer({"entry": outcome.index})
+            return told.answer({"entry": outcome.index, "person": outcome.person, "locked": locked})
+        return problems.refusal(outcome) if isinstance(outcome, RefuseEntry) else told.answer({"entry": outcome.index})
 
     def _said(self, *kinds: type[Statement]) -> Said:
         rules = self._ca.rules.policy
@@ -162,7 +163,7 @@ class Door:
         listed = self._cases.listed(view, who.person, now)
         if view == "all" and (refused := self._looks(who, "requests")):
             return refused
-        return _answer({"requests": [self._cases.shown(each, now) for each in listed]})
+        return told.answer({"requests": [self._cases.shown(each, now) for each in listed]})
 
     def request(self, index: int) -> Response:
         """One request; with `wait`, when its status is no longer `seen` or so many seconds have passed. Or one emergency."""
@@ -187,13 +188,13 @@ class Door:
             if refused := self._looks(who, f"case {file.case}"):
                 return refused
             file = self._files.of(index, who.person, self._ca.rules.policy, now)  # with who reads it
-        return _answer(self._files.shown(file, now))
+        return told.answer(self._files.shown(file, now))
 
     def _use(self, index: int, person: str) -> Response | None:
         """A use of the emergency key that the person may read."""
         used, rules = emergency.use(self._store, index), self._ca.rules.policy
         readable = used is not None and emergency.visible(used, person, rules)
-        return _answer(emergency.shown(self._store, used, person, rules)) if used is not None and readable else None
+        return told.answer(emergency.shown(self._store, used, person, rules)) if used is not None and readable else None
 
     def _wait(self, index: int, seen: str | None, seconds: int) -> None:
         end = time.monotonic() + seconds
@@ -209,7 +210,7 @@ class Door:
             self._may_wait.release()
 
     def _case(self, index: int, status: HTTPStatus = HTTPStatus.OK) -> Response:
-        return _answer(self._cases.shown(self._cases.of(index, self._clock()), self._clock()), status)
+        return told.answer(self._cases.shown(self._cases.of(index, self._clock()), self._clock()), status)
 
     def krl(self) -> Response:
         """What hosts must not accept any more, as OpenSSH reads it; made again for a longer log, and each minute."""
@@ -228,9 +229,9 @@ class Door:
         now, on_call = datetime.fromtimestamp(self._clock(), UTC), self._ca.on_call(who.person)
         locked = cache(self._store.locked)
         facts = Facts(who.person, request.remote_addr, who.hardware_key, now, on_call, locked=locked)
-        listed = [_role(rules, facts, role, decision) for role, decision in policy.outlook(rules, facts)]
+        listed = [told.role(rules, facts, role, decision) for role, decision in policy.outlook(rules, facts)]
         groups, auditor = rules.people[who.person].groups, rules.is_auditor(who.person)
-        return _answer({"person": who.person, "groups": groups, "auditor": auditor, "roles": listed})
+        return told.answer({"person": who.person, "groups": groups, "auditor": auditor, "roles": listed})
 
     def entries(self) -> Response:
         """The log: all of it for auditors, their own entries for others."""
@@ -254,7 +255,7 @@ class Door:
         last = entry.decode(found[most - 1].encode()).index if len(found) > most else None
         if others:
             self._sittings.goes_on(who.person, what, place.to(last), self._clock())
-        return _answer({"size": size, "entries": found[:most], "more": last is not None} | searched)
+        return told.answer({"size": size, "entries": found[:most], "more": last is not None} | searched)
 
     def _looks(self, who: Said, what: str, place: Place = EVERYWHERE) -> Response | None:
         """Takes note of somebody who looks at what others did, before they see it; the problem if they may not.
@@ -284,7 +285,7 @@ class Door:
         self._auditor()
         stored = islice(self._store.checkpoints(_number("start") or 0, MAX_SIZE), MOST_ENTRIES + 1)
         notes = [note for _, note in stored]
-        return _answer({"checkpoints": notes[:MOST_ENTRIES], "more": len(notes) > MOST_ENTRIES})
+        return told.answer({"checkpoints": notes[:MOST_ENTRIES], "more": len(notes) > MOST_ENTRIES})
 
     def policy_file(self, digest: str) -> Response:
         """For auditors: a policy file that was in force at some time, by its SHA-256 in hexadecimal."""
@@ -323,13 +324,13 @@ class Door:
 
     def healthy(self) -> Response:
         """The process answers."""
-        return _answer({"status": "ok"})
+        return told.answer({"status": "ok"})
 
     def ready(self) -> Response:
         """A request would be answered, and so would some more."""
         demand_room(self._store.path, self._reserve)
         self._ca.ready()
-        return _answer({"status": "ok"})
+        return told.answer({"status": "ok"})
 
     def home(self) -> str:
         """What a browser shows: which CA this is and how to begin."""
@@ -343,57 +344,6 @@ class Door:
         who = identity.reader(header, path, request.remote_addr, rules, trust.origin, int(self._clock()))
         g.person = who.person
         return who
-
-
-def _answer(members: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(canonical.encode(members), status, mimetype="application/json")
-
-
-def _issued(issued: Issued, rules: Policy) -> dict[str, Any]:
-    certificate = issued.certificate.certificate
-    return {
-        "request": issued.request.index,
-        "serial": certificate.serial,
-        "person": issued.request.actor,
-        "role": issued.request.role,
-        "certificate": issued.certificate.line,
-        "valid_after": certificate.valid_after,
-        "valid_before": certificate.valid_before,
-        "accounts": _accounts(rules, certificate.principals),
-        "findings": issued.request.findings,
-        "ways": issued.request.ways,
-    }
-
-
-def _role(rules: Policy, facts: Facts, role: Role, decision: Decision) -> dict[str, Any]:
-    shown = {
-        "role": role.name,
-        "about": role.about,
-        "owner": role.owner,
-        "default": role.default,
-        "accounts": _accounts(rules, policy.principals(role, facts.person)),
-        "default_duration": role.default_duration,
-        "max_duration": role.max_duration,
-        "permit": role.permit,
-        "findings": decision.findings,
-        "ways": decision.ways,
-    }
-    if role.reason:
-        shown["reason"] = {"pattern": role.reason.pattern.pattern, "message": role.reason.message}
-    if role.force_command:
-        shown["force_command"] = role.force_command
-    match decision:
-        case Granted():
-            return shown | {"outcome": "granted", "until": int(facts.now.timestamp()) + decision.privilege.duration}
-        case Pending():
-            return shown | {"outcome": "approval"}
-        case Denied():
-            return shown | {"outcome": "denied", "message": decision.message}
-
-
-def _accounts(rules: Policy, principals: tuple[str, ...]) -> list[dict[str, Any]]:
-    accounts = rules.accounts(principals)
-    return [{"account": each.account, "group": each.host_group, "hosts": each.hosts} for each in accounts]
 
 
 def _filter() -> Filter:

@@ -16,6 +16,7 @@ from ca.request import LONGEST_CASE, Request
 from ca.roles import Policy
 from ca.statement import ApproveStatement, CertificateStatement, parse
 from ca.store.sqlite import Filter, SqliteStore
+from server import told
 
 MOST: Final = 100  # requests in one listing
 _RECENT: Final = 5
@@ -148,7 +149,7 @@ class Cases:
             "until": asked.until,
             "extends": made.request,
             "extensions": self.extensions(asked, now),
-            "accounts": self._accounts(asked.privilege.principals),
+            "accounts": told.accounts(self._policy, asked.privilege.principals),
             "force_command": asked.privilege.force_command,
             "permit": asked.privilege.permit,
             "steps": [self._step(step, asked, now) for step in made.steps or ()],
@@ -170,10 +171,6 @@ class Cases:
         return [
             {"request": one.entry.index, "role": one.entry.role, "time": one.asked_at, "status": one.status} for one in before
         ]
-
-    def _accounts(self, principals: tuple[str, ...]) -> list[dict[str, Any]]:
-        accounts = self._policy.accounts(principals)
-        return [{"account": each.account, "group": each.host_group, "hosts": each.hosts} for each in accounts]
 
     # -------------------------------------------------------------- revocation
 
