@@ -26,7 +26,7 @@ class Steady:
         self._clock = clock
         self._passed = passed
         self._turn = Lock()  # owns:
-        self._ahead = clock() - passed()  # by how much, when it was last believed
+        self._ahead = clock() - passed()  # by how much it was, at most, when it was believed
 
     def __call__(self) -> float:
         """Unix seconds. Raises `ClockJumped`."""
@@ -38,5 +38,5 @@ class Steady:
                     f"the clock leapt {leapt:.0f} s ahead while the CA was running, so nothing is issued",
                     "Set the clock of the CA's machine right; if it is right now, and was wrong before, start the CA again",
                 )
-            self._ahead = ahead
+            self._ahead = max(self._ahead, ahead)  # a clock that was set back may be set right again
             return now

@@ -113,6 +113,17 @@ def test_small_steps_either_way_and_the_end_of_a_sleep_are_believed() -> None:
         assert steady() == wall.now
 
 
+def test_a_clock_that_was_set_back_may_be_set_right_again() -> None:
+    wall, passed = Seconds(1_800_000_000.0), Seconds(50.0)
+    steady = Steady(wall, passed)
+    for step in (-86_400, 86_400):
+        wall.now += step
+        assert steady() == wall.now
+    wall.now += LEAP + 1
+    with pytest.raises(ClockJumped):
+        steady()
+
+
 def test_a_machines_own_clock_is_believed() -> None:
     steady = Steady(time.time)
     assert abs(steady() - time.time()) < 5
