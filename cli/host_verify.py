@@ -235,11 +235,14 @@ class Note:
     def __init__(self, source: str) -> None:
         text, empty_line, lines = source.rpartition("\n\n")
         demand(bool(empty_line) and lines.endswith("\n"), "the proof has no signed checkpoint")
+        demand(all(letter >= " " or letter == "\n" for letter in set(source)), "the checkpoint has control characters")
         self.text, self._signatures = text + "\n", []
         for line in lines[:-1].split("\n"):
-            dash, name, encoded = ([*line.split(" "), "", "", ""])[:3]
-            demand(dash == "—" and line == f"— {name} {encoded}", "the checkpoint has a line that is no signature")
+            _, name, encoded = [*line.split(" "), "", "", ""][:3]
+            named = bool(name) and "+" not in name and not any(letter.isspace() for letter in name)
+            demand(named and line == f"— {name} {encoded}", "the checkpoint has a line that is no signature")
             raw = base64(encoded, "a signature of the checkpoint")
+            demand(len(raw) > 4, "the checkpoint has an empty signature")
             self._signatures.append((name, raw[:4].hex(), raw[4:]))
 
     def signature(self, key: NoteKey) -> bytes | None:

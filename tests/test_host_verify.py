@@ -42,6 +42,7 @@ def host() -> Iterator[Host]:
         yield made
 
 
+ZEROES: Final = b64encode(bytes(68)).decode()  # no key's signature, with an id of zeroes
 NARROW: Final = f"""
 about = "A command"
 owner = "sre"
@@ -130,8 +131,9 @@ FORGED: Final[dict[str, tuple[Callable[[Host], bytes], str]]] = {
     "with a bit of the checkpoint's size flipped": (
         lambda host: flipped(host, f"\n\n{ORIGIN}\n{carried(host.genuine).size}".encode()), "no good signature"
     ),
-    "with a bit of the checkpoint's signer flipped": (
-        lambda host: flipped(host, f"— {ORIGIN} ".encode() + b64encode(host.world.ca.log.key.key_id)[:5]), "signed by no log"
+    "with the checkpoint signed by another, as it says": (
+        lambda host: host.with_proof(signed_by_others(host)).blob,
+        "no log that this host trusts",
     ),
     "with a bit of a principal flipped": (lambda host: flipped(host, b"root@web"), "is not the one that is in the log"),
 }  # fmt: skip
@@ -140,6 +142,11 @@ FORGED: Final[dict[str, tuple[Callable[[Host], bytes], str]]] = {
 def test_the_genuine_certificate_enters(host: Host) -> None:
     assert enters(host, host.genuine.blob)
     assert not enters(host, host.other.blob), "it certifies another key than ssh has"
+
+
+def signed_by_others(host: Host) -> str:
+    """The genuine proof, whose checkpoint has a signature by another key of the log's name, and the log's under another name."""
+    return carried(host.genuine).encode().replace(f"\n— {ORIGIN} ", f"\n— {ORIGIN} {ZEROES}\n— log.example ")
 
 
 @pytest.mark.parametrize("forged", FORGED)
@@ -199,6 +206,11 @@ SPELLED: Final[dict[str, tuple[Callable[[Host], str], str]]] = {
         lambda host: carried(host.genuine).encode().replace("\n\n—", "\n—"), "no signed checkpoint"
     ),
     "a checkpoint without its last newline": (lambda host: carried(host.genuine).encode()[:-1], "no signed checkpoint"),
+    "a signer that is two": (lambda host: carried(host.genuine).encode() + f"— a+b {ZEROES}\n", "a line that is no signature"),
+    "a signer with a tab": (lambda host: carried(host.genuine).encode() + f"— a\tb {ZEROES}\n", "control characters"),
+    "a signer with white space": (lambda host: carried(host.genuine).encode() + f"— a\u2003b {ZEROES}\n", "is no signature"),
+    "a signer without a name": (lambda host: carried(host.genuine).encode() + f"—  {ZEROES}\n", "a line that is no signature"),
+    "a signature of nothing": (lambda host: carried(host.genuine).encode() + "— a AAAAAA==\n", "an empty signature"),
     "words below the checkpoint": (lambda host: carried(host.genuine).encode() + "and more\n", "a line that is no signature"),
 }  # fmt: skip
 
