@@ -5,6 +5,7 @@ Judged by a real sshd: what it says of its settings, and who enters.
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Final
@@ -13,7 +14,7 @@ import pytest
 
 from ca.checkpoint import VerifierKey
 from ca.cosignature import WitnessKey
-from tests.sshd import HOST_VERIFY, SSHD, install_host, make_key, running
+from tests.sshd import HOST_VERIFY, INSTALL_HOST, SSHD, install_host, make_key, running
 from tests.test_install_host import DROP_IN, FAILURES, Place, certify, everything, make_place, public, sshd_that
 from tests.test_install_host import enters as enters_with
 from tests.thief import directory_of_root
@@ -86,6 +87,20 @@ def test_a_file_of_keys_is_taken_as_well(place: Place) -> None:
     assert (place.prefix / "jit-ssh/log.pub").read_text() == f"{LOG}\n{OTHER_LOG}\n"
     file.write_text(f"{WITNESS}\n{OTHER_WITNESS}\nrequire 1\n")  # as a person's own machine has it, too
     assert "as seen by 1 of 2 witnesses" in installed(place, *verifying(place, "--witness", str(file)))
+
+
+def test_both_files_in_one_directory_are_all_that_a_host_needs(place: Place) -> None:
+    directory = place.prefix.parent / "copied"
+    directory.mkdir()
+    for file in (INSTALL_HOST, HOST_VERIFY):
+        shutil.copy(file, directory)
+    command = [str(directory / "install-host"), "--prefix", str(place.prefix), *verifying(place)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert ran.returncode == 0, ran.stderr
+    (directory / "host_verify.py").unlink()
+    alone = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert alone.returncode == 2
+    assert "host_verify.py is not beside install-host" in alone.stderr
 
 
 def test_a_certificate_without_a_proof_enters_before_and_after_but_not_while_it_is_verified(place: Place) -> None:

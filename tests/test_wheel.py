@@ -46,10 +46,11 @@ def test_the_wheel_has_the_three_packages_and_nothing_else_on_top(wheel: Path) -
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ca", "cli", "server"}
 
 
-def test_what_goes_to_hosts_is_in_one_directory(wheel: Path) -> None:
+def test_what_goes_to_hosts_is_where_install_host_looks_for_it(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        for name, source in {"install-host": "scripts/install-host", "host-verify": "cli/host_verify.py"}.items():
-            assert archive.read(f"server/{name}") == (ROOT / source).read_bytes()
+        for name, source in {"server/install-host": "scripts/install-host", "cli/host_verify.py": "cli/host_verify.py"}.items():
+            assert archive.read(name) == (ROOT / source).read_bytes()
+    assert '"$here/../cli/host_verify.py"' in (ROOT / "scripts/install-host").read_text()
 
 
 def test_both_commands_teach_how_to_use_them(bare: Path) -> None:
