@@ -1,5 +1,6 @@
 """Fixtures that more than one module uses."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from hypothesis import settings
 from tests import keys
 from tests.keys import Kept
 from tests.world import World
+
+# Whoever runs this in the background may have it ignored, and every program that is started here would inherit that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    signal.signal(_number, _handler)
 
 # The same examples in every run: a failure belongs to the change that is tested, not to chance or to a slow machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

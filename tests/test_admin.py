@@ -328,7 +328,10 @@ def test_serve_issues_reloads_and_stops(ca: Path, running: Running, ana: Key) ->
     assert run("log", "verify", ca).code == 0
 
 
-def test_verify_takes_a_log_that_grows_meanwhile_for_what_it_is(ca: Path, running: Running, ana: Key) -> None:
+def test_verify_takes_a_log_that_grows_meanwhile_for_what_it_is(ca: Path, ana: Key) -> None:
+    with (ca / "ca.toml").open("a") as settings:
+        settings.write("statements_per_minute = 1000000\n")
+    running = Running(ca)
     stop = threading.Event()
 
     def ask() -> None:
@@ -342,6 +345,7 @@ def test_verify_takes_a_log_that_grows_meanwhile_for_what_it_is(ca: Path, runnin
     finally:
         stop.set()
         thread.join()
+        running.stops()
     assert [each.code for each in verified] == [0, 0, 0], verified
     sizes = [int(each.out.split()[0]) for each in verified]
     assert sizes[0] < sizes[1] < sizes[2] < size(ca)
