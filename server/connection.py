@@ -19,6 +19,7 @@ import httptools
 from server.gateway import MAX_BODY, READ_ANYWAY, Answer, Request, address
 
 CLIENT_BYTES: Final = 4 * MAX_BODY  # for a whole request: line, headers, body and trailers
+MOST_AHEAD: Final = 100  # requests that a client may send before it is answered
 
 Done = Callable[[Answer | BaseException], None]
 _CLOSING: Final = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0")]
@@ -51,7 +52,8 @@ class Turns:
 class Connection(asyncio.Protocol):
     """A connection alternates between turns: the client's, until its request is whole, and ours, until it is answered.
 
-    Requests that arrive while it is our turn wait here, and nothing more is read until they are answered.
+    Requests that arrive while it is our turn wait here, and nothing more is read until they are answered; nor is another one
+    answered before the client has taken the answers that it has.
     """
 
     def __init__(self, turns: Turns, ask: Callable[[Request, Done], None]) -> None:
@@ -64,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._headers_complete = False
         self._whole: deque[Request] = deque()
         self._answering = False
+        self._untaken = False  # whether answers pile up that the client does not take
         self._ending: Answer | None = None  # to be sent behind all other answers, before it is closed
 
     # ------------------------------------------------------------------- asyncio
@@ -98,6 +101,14 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
         except httptools.HttpParserError:
             self._end_with(_NOT_HTTP)
+
+    def pause_writing(self) -> None:
+        self._untaken = True
+
+    def resume_writing(self) -> None:
+        self._untaken = False
+        if not self._answering:
+            self._next()
 
     # ------------------------------------------------------------------- llhttp
 
@@ -136,14 +147,22 @@ class Connection(asyncio.Protocol):
             self._arriving.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
             self._whole.append(self._arriving)
             self._arriving = None
-            self._next()
+            if len(self._whole) > MOST_AHEAD:
+                self.cut_off()
+            else:
+                self._next()
 
     # -------------------------------------------------------------------- turns
 
     def _next(self) -> None:
         """Answers the next request that is whole, or gives the turn to the client."""
+        if self.transport.is_closing():
+            return
         if self._answering:
             self.transport.pause_reading()
+        elif self._untaken:
+            self.transport.pause_reading()
+            self._start_turn()
         elif self._whole:
             self._end_turn()
             request = self._whole.popleft()

@@ -101,6 +101,11 @@ class Served:
         environ: dict[str, str] = json.loads(self.answers("/environ", headers=headers).content)
         return environ
 
+    def memory(self) -> float:
+        """MiB that are resident."""
+        status = Path(f"/proc/{self.running.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
     def still_lives(self) -> bool:
         return self.answers().content == b"5"
 
@@ -110,11 +115,11 @@ class Served:
 
 
 def everything(connection: socket.socket) -> bytes:
-    answer = b""
+    chunks = []
     with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
         while chunk := connection.recv(65_536):
-            answer += chunk
-    return answer
+            chunks.append(chunk)
+    return b"".join(chunks)
 
 
 Serve = Callable[..., Served]
@@ -464,6 +469,31 @@ def test_a_client_that_does_not_take_its_answer_is_closed(serve: Serve) -> None:
         connection.recv(1, socket.MSG_PEEK)
         time.sleep(0.6)  # not taking it is what is tested
         assert len(everything(connection)) < 32 << 20
+
+
+def test_a_client_that_asks_ahead_and_takes_nothing_does_not_fill_the_memory(serve: Serve) -> None:
+    served = serve(fresh=True)
+    with served.connects() as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: ca\r\n\r\n" * 50)  # 32 MiB each
+        connection.recv(1, socket.MSG_PEEK)
+        assert served.still_lives()
+        assert served.memory() < 400, "MiB"
+        first = connection.recv(100)
+        assert first.startswith(b"HTTP/1.1 200 ")
+
+
+def test_so_many_requests_ahead_of_their_answers_are_cut_off(serve: Serve) -> None:
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        answer = serve().sends(b"GET /environ HTTP/1.1\r\nHost: ca\r\n\r\n" * 3000)
+        assert answer.count(b"HTTP/1.1 200 ") < 3000
+    assert serve().still_lives()
+
+
+def test_what_was_asked_ahead_is_answered_when_the_client_takes_it(serve: Serve) -> None:
+    ahead = b"GET /large HTTP/1.1\r\nHost: ca\r\n\r\n" * 3 + POST + b"Content-Length: 2\r\nConnection: close\r\n\r\nhi"
+    answer = serve().sends(ahead)
+    assert (answer.count(b"HTTP/1.1 200 "), answer[-1:]) == (4, b"2")
+    assert len(answer) > 3 * (32 << 20)
 
 
 def test_an_answer_that_takes_longer_than_a_client_may_is_still_given(serve: Serve) -> None:
