@@ -95,7 +95,7 @@ class Log:
         Raises `NotWitnessed` while they have not, and `LogDamaged` for an entry that is not the one that was logged.
         """
         note = self.cosigned(index + 1)
-        grown = next((each for each in self._grown_lately if each.start <= index < each.size), None)
+        grown = next((each for each in self._grown_lately.copy() if each.start <= index < each.size), None)
         if note is None and grown is not None:
             return prove(grown.entries[index], index, grown.size, grown.read, grown.note)
         note = note or self.store.checkpoint_over(index)

@@ -42,6 +42,7 @@ class Turns:
     async def stop(self, seconds: float) -> None:
         """Closes all connections, those that are being answered when they are, or after so many seconds not at all."""
         self.stopping = True
+        self.none_left.clear()  # set since the last moment at which there were none
         for connection in list(self.all):
             connection.stop()
         if self.all:
