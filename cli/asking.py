@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from ca.checkpoint import Checkpoint
 from ca.errors import Forbidden, JitSshError, NotTouched, SignerFailed, UnknownSigner
 from ca.statement import CertificateStatement, RequestStatement
 from cli import held as holding
@@ -15,6 +14,7 @@ from cli.client import Sign
 from cli.held import Held
 from cli.machine import Machine
 from cli.problems import Denied
+from cli.seen import Seen
 from cli.taking import LONGEST, Asked, FreshKey, signer, take
 
 
@@ -37,7 +37,7 @@ def obtain(machine: Machine, wish: Wish, *, wait: bool) -> Held | Case:
     key = FreshKey()
     asked = _asked(machine, wish, key)
     words = partial(RequestStatement, role=wish.role, duration=wish.duration, reason=wish.reason, key=key.public.line)
-    before = seen.checkpoint(machine.directory, machine.profile.trust.verifier)
+    before = seen.newest(machine.directory, machine.profile.trust.verifier)
     try:
         answer = machine.client.send(_seen("/v1/requests", before), words, key.prove)
     except Denied as error:
@@ -84,12 +84,12 @@ def _fetch(machine: Machine, request: int, asked: Asked, key: FreshKey, by: tupl
     """`by` is the serial of a certificate and what signs with its key, instead of the person's."""
     serial, sign = by or (None, None)
     words = partial(CertificateStatement, request=request, key=key.public.line, serial=serial)
-    before = seen.checkpoint(machine.directory, machine.profile.trust.verifier)
+    before = seen.newest(machine.directory, machine.profile.trust.verifier)
     answer = machine.client.send(_seen("/v1/certificates", before), words, key.prove, sign)
     return take(machine, answer, asked, key, before)
 
 
-def _seen(path: str, before: Checkpoint | None) -> str:
+def _seen(path: str, before: Seen | None) -> str:
     """Asks for the proof that the log continues what was seen of it."""
     return path if before is None else f"{path}?seen={before.size}"
 

@@ -19,6 +19,7 @@ from ca.trust import Trust
 from cli import entries, output, seen, watchers
 from cli.client import Address, exchange
 from cli.machine import Machine
+from cli.seen import Seen
 from cli.tiles import Nodes
 
 _LARGEST: Final = 512 * 1024  # bytes of a file to check: more than any proof or certificate has
@@ -59,7 +60,7 @@ def proof(number: int | None, check: Path | None, as_json: bool) -> None:
 def _proof(machine: Machine, number: int) -> Proof:
     """The proof of an entry that this person may read, under a checkpoint that continues what this machine saw."""
     directory, address, key = machine.directory, Address.parse(machine.profile.url), machine.profile.trust.verifier
-    before, source = seen.checkpoint(directory, key), entries.one(machine.client, number)
+    before, source = seen.newest(directory, key), entries.one(machine.client, number)
     note = exchange(address, "GET", "/log/checkpoint").decode(errors="replace")
     checkpoint = watchers.quorum(directory).open(note, key).checkpoint
     if number >= checkpoint.size:
@@ -67,11 +68,11 @@ def _proof(machine: Machine, number: int) -> Proof:
     nodes = Nodes(address, checkpoint.size)
     made = prove(source, number, checkpoint.size, nodes.read, note)
     made.verify_inclusion(checkpoint)
-    grown = before is not None and before.size <= checkpoint.size
-    steps = consistency_proof(before.size, checkpoint.size, nodes.read) if before is not None and grown else []
+    shown, old = Seen(checkpoint, note), before.size if before else 0
+    steps = consistency_proof(old, checkpoint.size, nodes.read) if old <= checkpoint.size else []
     continued = json.dumps({"consistency": [step.hex() for step in steps]})
-    seen.demand_continued(directory, before, checkpoint, note, continued.encode())
-    seen.remember(directory, key, checkpoint, note.encode())
+    seen.demand_continued(directory, before, shown, continued.encode())
+    seen.remember(directory, address, key, before, shown)
     return made
 
 

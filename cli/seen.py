@@ -5,55 +5,108 @@ What does not continue it is kept as evidence, and nothing that comes with it is
 
 import json
 import time
+from dataclasses import dataclass, field
+from typing import Final
 
 from ca import merkle
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint
-from ca.errors import JitSshError, LogDamaged, Malformed, Misconfigured
+from ca.errors import JitSshError, LogDamaged, Malformed, Misconfigured, NotFound
 from ca.merkle import HASH_LENGTH
 from cli import files
 from cli.answers import Members
+from cli.client import Address
 from cli.directory import Directory
 from cli.problems import SplitView
+from cli.tiles import Nodes
+
+_UNPROVEN: Final = (LogDamaged, Malformed, NotFound)  # what a CA that cannot prove it says, or shows
 
 
-def checkpoint(directory: Directory, key: VerifierKey) -> Checkpoint | None:
+@dataclass(frozen=True)
+class Seen:
+    """A checkpoint whose signature was verified, and its note: witnesses may add to the note, which makes it no other one."""
+
+    checkpoint: Checkpoint
+    note: str = field(compare=False)
+
+    @property
+    def size(self) -> int:
+        """How many entries there were."""
+        return self.checkpoint.size
+
+    def __str__(self) -> str:
+        return f"log of {self.size} entries and root {self.checkpoint.root.hex()[:16]}…"
+
+
+def newest(directory: Directory, key: VerifierKey) -> Seen | None:
     """The newest checkpoint that was verified here. Raises `Misconfigured` for a file that is none of this log."""
     try:
         note = directory.checkpoint.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        return open_checkpoint(note, key)
+        return Seen(open_checkpoint(note, key), note.decode())
     except JitSshError as error:
         raise Misconfigured(f"{directory.checkpoint} is no checkpoint of this log: {error.message}", "Who changed it?") from error
 
 
-def remember(directory: Directory, key: VerifierKey, verified: Checkpoint, note: bytes) -> None:
-    """Keeps the checkpoint, unless another process has verified a larger one meanwhile."""
+def remember(directory: Directory, address: Address, key: VerifierKey, before: Seen | None, now: Seen) -> None:
+    """Keeps `now`, which is proven to continue the log seen `before`, unless a larger one is kept.
+
+    Another process may have kept another one since: then the CA's tree has to prove that both are of one log, whichever is the
+    larger. Nobody holds the lock while the CA is asked. Raises `SplitView`, `Misconfigured` and what `exchange` raises.
+    """
+    proven = before
+    while (kept := _keep(directory, key, proven, now)) != proven:
+        if kept is not None:
+            _demand_one_log(directory, address, kept, now)
+        proven = kept
+
+
+def _keep(directory: Directory, key: VerifierKey, proven: Seen | None, now: Seen) -> Seen | None:
+    """Puts `now` in place of a smaller one, if what is kept is what it was `proven` against; what was kept."""
     with files.locked(directory.path):
-        newest = checkpoint(directory, key)
-        if newest is None or newest.size <= verified.size:
-            files.write(directory.checkpoint, note)
+        kept = newest(directory, key)
+        if kept == proven and (kept is None or kept.size <= now.size):
+            files.write(directory.checkpoint, now.note.encode())
+        return kept
 
 
-def demand_continued(directory: Directory, before: Checkpoint | None, now: Checkpoint, note: str, answer: bytes) -> None:
+def _demand_one_log(directory: Directory, address: Address, kept: Seen, now: Seen) -> None:
+    small, large = sorted((kept.checkpoint, now.checkpoint), key=lambda each: each.size)
+    steps: list[bytes] = []
+    try:
+        if small.size < large.size:  # nothing can prove that two roots of one size are one
+            steps = merkle.consistency_proof(small.size, large.size, Nodes(address, large.size).read)
+        merkle.verify_consistency(small.size, small.root, large.size, large.root, steps)
+    except _UNPROVEN as error:
+        answer = json.dumps({"consistency": [step.hex() for step in steps]})
+        raise _split(directory, kept, now, answer.encode(), "that another jit-ssh on this machine saw meanwhile") from error
+
+
+def demand_continued(directory: Directory, before: Seen | None, now: Seen, answer: bytes) -> None:
     """Raises `SplitView`, and keeps the evidence, unless the log of `now` is proven to continue the one seen `before`.
 
-    `note` is that of `now`, `answer` the CA's, which has the proof.
+    `answer` is the CA's, which has the proof.
     """
     if before is None:
         return
+    old, new = before.checkpoint, now.checkpoint
     try:
-        merkle.verify_consistency(before.size, before.root, now.size, now.root, _consistency(answer))
-    except (LogDamaged, Malformed) as error:
-        evidence = directory.evidence(int(time.time()))
-        kept = {"seen": directory.checkpoint.read_text(), "shown": note, "answer": answer.decode(errors="replace")}
-        files.write(evidence, json.dumps(kept, indent=2).encode())
-        raise SplitView(
-            f"the CA shows a log of {now.size} entries and root {now.root.hex()[:16]}…, which does not continue the log of "
-            f"{before.size} entries and root {before.root.hex()[:16]}… that this machine saw: an old copy, or another history",
-            f"Nothing of it was installed. Both checkpoints are kept in {evidence}: show it to the security team",
-        ) from error
+        merkle.verify_consistency(old.size, old.root, new.size, new.root, _consistency(answer))
+    except _UNPROVEN as error:
+        raise _split(directory, before, now, answer, "that this machine saw") from error
+
+
+def _split(directory: Directory, saw: Seen, shown: Seen, answer: bytes, which: str) -> SplitView:
+    """Keeps the evidence. `which` says when the log was seen that `shown` contradicts."""
+    evidence = directory.evidence(int(time.time()))
+    kept = {"seen": saw.note, "shown": shown.note, "answer": answer.decode(errors="replace")}
+    files.write(evidence, json.dumps(kept, indent=2).encode())
+    return SplitView(
+        f"the CA shows a {shown}, which does not continue the {saw} {which}: an old copy, or another history",
+        f"Nothing of it was installed. Both checkpoints are kept in {evidence}: show it to the security team",
+    )
 
 
 def _consistency(answer: bytes) -> list[bytes]:

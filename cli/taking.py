@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_ssh_private_key
 
 from ca.certificate import BACKDATE, SignedCertificate
-from ca.checkpoint import Checkpoint
 from ca.errors import JitSshError, Malformed
 from ca.keys import PublicKey, ed25519_key
 from ca.proof import carried, proven
@@ -24,11 +23,13 @@ from cli import held as holding
 from cli import seen, watchers
 from cli.accounts import Account
 from cli.answers import Issued
+from cli.client import Address
 from cli.directory import Directory
 from cli.held import Held
 from cli.machine import Machine
 from cli.problems import WrongCertificate
 from cli.profile import Profile
+from cli.seen import Seen
 
 LONGEST: Final = 24 * 3600  # seconds that a grant may last when no duration was asked for
 
@@ -79,17 +80,17 @@ class Asked:
         return cls(role, principals, duration or LONGEST, key.public)
 
 
-def take(machine: Machine, answer: bytes, asked: Asked, key: FreshKey, before: Checkpoint | None) -> Held:
+def take(machine: Machine, answer: bytes, asked: Asked, key: FreshKey, before: Seen | None) -> Held:
     """Checks the certificate in an answer and gives it to ssh; `before` is what this machine had seen of the log when it asked.
 
-    Raises `Malformed`, `WrongCertificate`, and `SplitView` when the log does not continue what was seen.
+    Raises `Malformed`, `WrongCertificate`, `SplitView` when the log does not continue what was seen, and as `seen.remember` does.
     """
     issued, directory, trust = Issued.parse(answer), machine.directory, machine.profile.trust
     signed = check(issued, asked, machine.profile, int(time.time()))
     proof = carried(signed)
-    shown = proof.verify(trust.verifier, watchers.quorum(directory))
-    seen.demand_continued(directory, before, shown, proof.note, answer)
-    seen.remember(directory, trust.verifier, shown, proof.note.encode())
+    shown = Seen(proof.verify(trust.verifier, watchers.quorum(directory)), proof.note)
+    seen.demand_continued(directory, before, shown, answer)
+    seen.remember(directory, Address.parse(machine.profile.url), trust.verifier, before, shown)
     return install(directory, trust, issued, signed, key.private)
 
 

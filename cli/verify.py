@@ -22,6 +22,7 @@ from cli.client import Address, Client, exchange
 from cli.directory import Directory
 from cli.held import blob, of_this_machine
 from cli.machine import Machine
+from cli.seen import Seen
 
 _FEW: Final = 5_000  # entries that are verified sooner than other processes have started
 
@@ -39,18 +40,18 @@ def verify(full: bool, as_json: bool) -> None:
     machine = Machine.here()
     directory, address, trust = machine.directory, Address.parse(machine.profile.url), machine.profile.trust
     mine, quorum = _Mine(directory, trust), watchers.quorum(directory)
-    remembered = seen.checkpoint(directory, trust.verifier)
+    remembered = seen.newest(directory, trust.verifier)
     note = exchange(address, "GET", "/log/checkpoint")
     try:
         witnessed = quorum.open(note, trust.verifier)
         checkpoint = witnessed.checkpoint
         visible = mine.watched(entries.visible(machine.client, checkpoint.size))
         leaves, auditor = tiles.leaves(address, checkpoint.size), machine.client if full else None
-        report = _verified(auditor, trust, checkpoint, leaves, visible, remembered)
+        report = _verified(auditor, trust, checkpoint, leaves, visible, remembered.checkpoint if remembered else None)
     except (Malformed, BadSignature) as error:
         raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error
     mine.demand_all(checkpoint.size)
-    seen.remember(directory, trust.verifier, checkpoint, note)
+    seen.remember(directory, address, trust.verifier, remembered, Seen(checkpoint, note.decode()))
     if as_json:
         size_and_root = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
         by = [{"name": each.witness.name, "time": each.time} for each in witnessed.cosignatures]
@@ -90,7 +91,7 @@ def _processes() -> AbstractContextManager[Spread]:
     return parallel.processes()
 
 
-def _tell(report: Report, held: int, remembered: Checkpoint | None, witnesses: str) -> None:
+def _tell(report: Report, held: int, remembered: Seen | None, witnesses: str) -> None:
     size = report.checkpoint.size
     grown = f"it only grew from the {remembered.size} entries of the last time" if remembered else "seen here for the first time"
     output.result(f"{report.checkpoint.origin} is whole: {size} entries below a root that its key signed")
