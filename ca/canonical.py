@@ -119,10 +119,12 @@ def _build(members: object, kind: type[Any], where: _Where) -> Any:
         raise Malformed(f"{': '.join(where)} has an unknown member {min(unknown)[:60]!a}")
     if missing := needed - members.keys():
         raise Malformed(f"{': '.join(where)} lacks the member {min(missing)!a}")
-    return kind(**{
-        name: (value if type(value := members[name]) is shape else read(value, (*where, name))) if name in members else None
-        for name, shape, read in readers
-    })
+    return kind(
+        **{
+            name: (value if type(value := members[name]) is shape else read(value, (*where, name))) if name in members else None
+            for name, shape, read in readers
+        }
+    )
 
 
 @cache

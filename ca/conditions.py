@@ -77,9 +77,9 @@ Sample = Callable[[Facts], Facts]  # the facts with one of them changed
 class Condition:
     """What every condition answers."""
 
-    sentence: ClassVar[str]             # {} stands for the block's own value
-    says_who: ClassVar[bool] = False    # an [[allow]] needs one that does, or it would let in everybody
-    lasting: ClassVar[bool] = False     # whether it depends on people.toml alone, and not on the moment
+    sentence: ClassVar[str]  # {} stands for the block's own value
+    says_who: ClassVar[bool] = False  # an [[allow]] needs one that does, or it would let in everybody
+    lasting: ClassVar[bool] = False  # whether it depends on people.toml alone, and not on the moment
 
     @property
     def fact(self) -> str:

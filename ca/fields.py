@@ -27,12 +27,12 @@ from ca.statement import LONGEST_REASON
 T = TypeVar("T", bound=Hashable)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-MAX_DURATION: Final = 24 * 3600    # seconds; what is needed for longer than a day is standing privilege, not just in time
-MAX_PRINCIPALS: Final = 256        # sshd refuses a certificate with more (SSHKEY_CERT_MAX_PRINCIPALS)
-MAX_COMMAND: Final = 512           # characters; the forced command travels in the certificate and in the log
-MAX_LINE: Final = 300              # characters of a sentence in a policy file
-_MAX_PATTERN: Final = 200          # characters
-_MAX_ATTEMPTS: Final = 1_000_000   # ways to try a pattern on one reason: some ten milliseconds
+MAX_DURATION: Final = 24 * 3600  # seconds; what is needed for longer than a day is standing privilege, not just in time
+MAX_PRINCIPALS: Final = 256  # sshd refuses a certificate with more (SSHKEY_CERT_MAX_PRINCIPALS)
+MAX_COMMAND: Final = 512  # characters; the forced command travels in the certificate and in the log
+MAX_LINE: Final = 300  # characters of a sentence in a policy file
+_MAX_PATTERN: Final = 200  # characters
+_MAX_ATTEMPTS: Final = 1_000_000  # ways to try a pattern on one reason: some ten milliseconds
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # What a policy file may refer to, by kind ("group", "person", "host group", "role", "schedule"); None: its file cannot be read.
@@ -241,9 +241,9 @@ def _reason_pattern(text: str) -> re.Pattern[str]:
 
 # -------------------------------------------------------------------- types
 
-AnyNumber = Annotated[tuple[T, ...], Strict(False), AfterValidator(_distinct)]    # TOML lists become tuples
+AnyNumber = Annotated[tuple[T, ...], Strict(False), AfterValidator(_distinct)]  # TOML lists become tuples
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty), AfterValidator(_distinct)]
-InOrder = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]         # the same may come twice
+InOrder = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]  # the same may come twice
 
 Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(_line)]
 Command = Annotated[str, Field(max_length=MAX_COMMAND), AfterValidator(_line)]
@@ -256,9 +256,7 @@ Moment = Annotated[datetime, _from_text(moment, "2027-01-15T09:00+01:00")]
 ReasonPattern = Annotated[re.Pattern[str], _from_text(_reason_pattern, "^INC-[0-9]+")]
 Key = Annotated[PublicKey, _from_text(PublicKey.parse_line, "ssh-ed25519 AAAA… ana@laptop")]
 Fingerprint = Annotated[str, _from_text(_fingerprint, "SHA256:…")]
-Principal = Annotated[
-    str, _from_text(_principal, "root@web-prod"), _reference("host group", lambda text: text.partition("@")[2])
-]
+Principal = Annotated[str, _from_text(_principal, "root@web-prod"), _reference("host group", lambda text: text.partition("@")[2])]
 
 PersonName = Annotated[str, _from_text(_person, "ana")]
 GroupName = Annotated[str, checked_name(names.GROUP, "group", "sre")]

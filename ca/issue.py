@@ -184,9 +184,7 @@ class CertificateAuthority:
             nonce=self._random(NONCE_BYTES),
         )
         tbs = b64encode(certificate.to_be_signed).decode()
-        return IssueEntry(
-            index=serial, time=at.tail.time, actor=request.actor, role=request.role, request=request.index, tbs=tbs
-        )
+        return IssueEntry(index=serial, time=at.tail.time, actor=request.actor, role=request.role, request=request.index, tbs=tbs)
 
     def _in_force(self, tail: Tail) -> Rules:
         """The rules of the newest policy entry, which may stand in this very batch."""
@@ -287,9 +285,7 @@ def begin(log: Log, ca_key: str, follows: Fork | None = None) -> None:
             raise Misconfigured("the log has been begun already")
         origin, log_key = log.key.name, str(log.key)
         return [
-            GenesisEntry(
-                index=0, time=tail.time, actor=OPERATOR, origin=origin, ca_key=ca_key, log_key=log_key, follows=follows
-            )
+            GenesisEntry(index=0, time=tail.time, actor=OPERATOR, origin=origin, ca_key=ca_key, log_key=log_key, follows=follows)
         ]
 
     log.append(write)

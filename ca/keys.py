@@ -126,6 +126,7 @@ def fingerprint(blob: bytes) -> str:
 
 # ------------------------------------------------------------------ ed25519
 
+
 def _read_ed25519(reader: Reader) -> _Verify:
     raw = reader.string()
     ed25519_point(raw)

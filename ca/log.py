@@ -30,7 +30,6 @@ _LATELY: Final = 8  # commits whose entries are proven without reading the store
 __all__ = ["Log", "Make", "Memory", "Node", "Reading", "Store", "Tail", "Writing"]
 
 
-
 class Witnesses(Protocol):
     """Others who watch the log, and cosign its checkpoints."""
 
@@ -210,9 +209,10 @@ class Log:
             raise SignerFailed(f"the log key made no signature: {error.message}") from error
 
     def check(self, *, tree: bool = True) -> Checkpoint | None:
-        """The newest checkpoint, after comparing it with every entry, every node and what is remembered outside the store.
+        """The newest checkpoint, after comparing it with every entry, every node, what is remembered outside the store, and the
+        store with itself.
 
-        None for a store without entries. Without `tree`, entries and nodes are left to the caller, who has `ca.verify` for it.
+        None for a store without entries. Without `tree`, what the store has is left to the caller, who has `ca.verify` for it.
         Raises `LogDamaged`, naming what differs; constant memory. Others may append meanwhile.
         """
         remembered = self.store.remembered()  # first: it is written last
@@ -226,6 +226,7 @@ class Log:
             raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", RESTORE)
         if tree:
             self._check_tree(checkpoint)
+            self.store.demand_sound()
         self._check_remembered(remembered, size)
         return checkpoint
 

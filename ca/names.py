@@ -10,9 +10,9 @@ from typing import Final
 
 from ca.errors import Malformed
 
-PERSON: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)       # may become an account through {person}
-ACCOUNT: Final = PERSON                                                # what useradd accepts, and a dot
-GROUP: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,62}", re.ASCII)     # of people or of hosts
+PERSON: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)  # may become an account through {person}
+ACCOUNT: Final = PERSON  # what useradd accepts, and a dot
+GROUP: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,62}", re.ASCII)  # of people or of hosts
 ROLE: Final = GROUP
 PRINCIPAL: Final = re.compile(rf"({ACCOUNT.pattern})@({GROUP.pattern})", re.ASCII)
 BREAK_GLASS: Final = "break-glass"  # the account of the emergency key's principals: no other CA signs one, nobody is called so

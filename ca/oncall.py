@@ -21,7 +21,7 @@ HIGHEST: Final = 20
 Level = Annotated[int, Field(ge=1, le=HIGHEST)]  # 1 is called first
 
 STRANGER: Final = "somebody unknown here"  # with spaces, so that it is no person's name
-_LEAST_AGE: Final = 30                     # seconds; what is kept for less would mostly be too old
+_LEAST_AGE: Final = 30  # seconds; what is kept for less would mostly be too old
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 

@@ -19,8 +19,24 @@ from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
 __all__ = [
-    "SENTENCES", "Approved", "Decision", "Denied", "Facts", "Finding", "Granted", "Pending", "Way",
-    "approvable", "could_approve", "deny_blocks", "duties", "eligible", "evaluate", "fills", "outlook", "principals",
+    "SENTENCES",
+    "Approved",
+    "Decision",
+    "Denied",
+    "Facts",
+    "Finding",
+    "Granted",
+    "Pending",
+    "Way",
+    "approvable",
+    "could_approve",
+    "deny_blocks",
+    "duties",
+    "eligible",
+    "evaluate",
+    "fills",
+    "outlook",
+    "principals",
 ]
 
 # What is found about a request whatever the block, as `ca.conditions` has it for the conditions of one.

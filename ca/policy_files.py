@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from ca.fields import Known, Table, suggestion
 
-_LARGEST: Final = 4 * 1024 * 1024   # bytes; ten thousand people with three keys each
-_LONGEST_LINE: Final = 8 * 1024     # characters; tomllib takes time quadratic in the parts of a dotted key
+_LARGEST: Final = 4 * 1024 * 1024  # bytes; ten thousand people with three keys each
+_LONGEST_LINE: Final = 8 * 1024  # characters; tomllib takes time quadratic in the parts of a dotted key
 
 _Shape = TypeVar("_Shape", bound=Table)
 _WORDS: Final = {

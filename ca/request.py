@@ -155,7 +155,6 @@ def _status(folding: _Folding, until: int | None, now: int) -> Status:
     return "lapsed" if now >= (folding.entry.expires or 0) else "pending"
 
 
-
 def key_id(request: RequestEntry) -> str:
     """`person/role/request-index`: what sshd's own log will show."""
     return f"{request.actor}/{request.role}/{request.index}"

@@ -67,6 +67,12 @@ class Reading(Protocol):
     def policy_file(self, digest: str) -> bytes | None:
         """The policy file with this SHA-256 in hexadecimal."""
 
+    def demand_sound(self) -> None:
+        """Raises `LogDamaged` when the store's other answers are not those that its entries give, or it has more than they.
+
+        That entries, nodes and checkpoints are the log's has to be known before. Takes time in proportion to the log.
+        """
+
 
 class Writing(Reading, Protocol):
     """What the one writer may add, all of it or nothing."""

@@ -80,9 +80,7 @@ class Members:
 
 def read_accounts(members: Members) -> tuple[Account, ...]:
     """The accounts of a role. Raises `Malformed`."""
-    return tuple(
-        Account(each.text("account"), each.text("group"), each.texts("hosts")) for each in members.each("accounts")
-    )
+    return tuple(Account(each.text("account"), each.text("group"), each.texts("hosts")) for each in members.each("accounts"))
 
 
 def read_ways(members: Members) -> tuple[Way, ...]:

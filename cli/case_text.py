@@ -49,9 +49,8 @@ def show(case: Case, address: str | None = None, *, touched: bool = False) -> No
             "on call": "; ".join(_duty(duty, now) for duty in case.duties),
             "approved": "; ".join(_approvals(case, now)),
             "ended": case.end_reason or "",
-            "before": "; ".join(
-                f"{each.role} {output.duration(now - each.time)} ago, {each.status}" for each in case.recent
-            ) or "nothing",
+            "before": "; ".join(f"{each.role} {output.duration(now - each.time)} ago, {each.status}" for each in case.recent)
+            or "nothing",
         }
     )
     for line in (*findings_lines(case.findings), *ways_lines(case.ways)):

@@ -118,7 +118,12 @@ class Client:
         signatures = {"signature": (sign or self._sign)(statement)} | ({"possession": prove(statement)} if prove else {})
         body = {name: b64encode(signed.blob).decode() for name, signed in signatures.items()} | {"statement": statement.decode()}
         post = partial(
-            exchange, self._address, "POST", path, {"Content-Type": "application/json"}, json.dumps(body).encode(),
+            exchange,
+            self._address,
+            "POST",
+            path,
+            {"Content-Type": "application/json"},
+            json.dumps(body).encode(),
             patience=self._patience,
         )
         for pause in _PAUSES:

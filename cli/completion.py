@@ -27,7 +27,7 @@ def complete_held(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 @click.command(
-    epilog="Examples:\n\n\b\n  eval \"$(jit-ssh completion bash)\"                                       # in ~/.bashrc\n"
+    epilog='Examples:\n\n\b\n  eval "$(jit-ssh completion bash)"                                       # in ~/.bashrc\n'
     "  jit-ssh completion fish > ~/.config/fish/completions/jit-ssh.fish"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -23,6 +23,7 @@ from cli.taking import in_agent
 
 WAITING: Final = 4  # the exit code of a request that waits
 
+
 @click.command(
     epilog="Examples:\n\n\b\n  jit-ssh login\n  jit-ssh login web-admin --reason 'INC-12 disk full' --for 30m && ssh root@web-1\n"
     "  jit-ssh login root@web-1 --reason 'INC-12 disk full'\n  jit-ssh login --request 17"
@@ -33,9 +34,7 @@ WAITING: Final = 4  # the exit code of a request that waits
 @click.option("--no-wait", is_flag=True, help="If an approval is needed, print the request's number and end with 4.")
 @click.option("--request", "number", type=click.IntRange(1), metavar="N", help="Pick up, or go on waiting for, request N.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def login(
-    roles: tuple[str, ...], reason: str, duration: int | None, no_wait: bool, number: int | None, as_json: bool
-) -> int:
+def login(roles: tuple[str, ...], reason: str, duration: int | None, no_wait: bool, number: int | None, as_json: bool) -> int:
     """Get certificates, and give them to ssh.
 
     A ROLE, or ACCOUNT@HOST for the narrowest role that reaches it now. Without one: every role that is marked as a default and

@@ -130,5 +130,3 @@ def _write(
             output.talk(f"Put first in {directory.ssh_config}: Include {sshconfig.quoted(directory.config)}")
     except OSError as error:
         raise Misconfigured(f"{directory.ssh_config} cannot be written: {error}", "Add the line to it yourself") from error
-
-

@@ -82,9 +82,7 @@ def _can_be_a_file(directory: Directory, role: str) -> bool:
     return True
 
 
-def _block(
-    directory: Directory, offer: Offer, account: Account, earlier: Collection[str], own: Iterable[Path]
-) -> Iterator[str]:
+def _block(directory: Directory, offer: Offer, account: Account, earlier: Collection[str], own: Iterable[Path]) -> Iterator[str]:
     others = [f"!{taken}" for taken in earlier if any(overlap(taken, pattern) for pattern in account.hosts)]
     hosts = ",".join([*others, *(pattern for pattern in account.hosts if pattern not in earlier)])
     agent = f" '{offer.agent}'" if offer.agent and _PLAIN_PATH.fullmatch(offer.agent) else ""

@@ -12,7 +12,7 @@ from cli.directory import Directory
 _SOON: Final = 600  # seconds before the end of a grant that are worth a warning
 
 
-@click.command(epilog="Examples:\n\n\b\n  jit-ssh status\n  PS1='$(jit-ssh status --quiet && echo \"[jit] \")'\"$PS1\"")
+@click.command(epilog='Examples:\n\n\b\n  jit-ssh status\n  PS1=\'$(jit-ssh status --quiet && echo "[jit] ")\'"$PS1"')
 @click.option("--quiet", is_flag=True, help="Print nothing; only the exit code tells.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context

@@ -75,9 +75,7 @@ def _verified(
         leaves = running.enter_context(output.counted(leaves, size, "verifying"))
         kept = None if auditor is None else Stored(audit.checkpoints(auditor, size))
         files = None if auditor is None else partial(audit.policy_file, auditor)
-        report = verify_log(
-            trust, checkpoint, leaves, visible, remembered, stored=kept, policy_file=files, spread=spread
-        )
+        report = verify_log(trust, checkpoint, leaves, visible, remembered, stored=kept, policy_file=files, spread=spread)
     if report.entries == 0:
         raise LogDamaged("the CA showed no entry, not even the first, which everybody may read", "Ask it why")
     if auditor is not None and report.entries < size:

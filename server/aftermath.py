@@ -89,15 +89,17 @@ class Findings:
     def json(self) -> str:
         """The same for programs."""
         journal = self.handed.journal
-        return _dumped({
-            "lines": len(journal.lines),
-            "entries": [each.index for each in self.handed.added],
-            "kit": journal.kit.index,
-            "doubts": journal.doubts,
-            "uses": [self._use_json(use) for use in self.handed.uses],
-            "strange": [canonical.plain(login) for login in self.matched.strange],
-            "unreadable": [canonical.plain(line) for line in self.unreadable],
-        })
+        return _dumped(
+            {
+                "lines": len(journal.lines),
+                "entries": [each.index for each in self.handed.added],
+                "kit": journal.kit.index,
+                "doubts": journal.doubts,
+                "uses": [self._use_json(use) for use in self.handed.uses],
+                "strange": [canonical.plain(login) for login in self.matched.strange],
+                "unreadable": [canonical.plain(line) for line in self.unreadable],
+            }
+        )
 
     def _use_json(self, use: BreakGlassEntry) -> dict[str, Any]:
         line, review = use.certified, self.emergency.reviews.get(use.index)

@@ -47,9 +47,7 @@ def shown(store: SqliteStore, used: BreakGlassEntry, person: str, policy: Policy
     emergency = read(store)
     kit = emergency.kits[used.kit]
     of_session = [each for each in emergency.lines.values() if (each.kit, each.told.session) == (kit.index, used.told.session)]
-    shown = [
-        each for each in of_session if not isinstance(each.told, Certified) or visible(each, person, policy)
-    ]
+    shown = [each for each in of_session if not isinstance(each.told, Certified) or visible(each, person, policy)]
     review = emergency.reviews.get(used.index)
     logins = [each for each in emergency.logins.values() if emergency.use_of(each.login) is emergency.lines[used.index]]
     members = {

@@ -52,6 +52,7 @@ _VIEWS: Final = {
 _PAGE: Final = 10_000  # rows in one transaction
 _SQLITE: Final = b"SQLite format 3\0"
 _LONGEST_LINE: Final = entry.LARGEST + 1  # bytes, with the newline
+_AGAIN: Final = "The entries are those of the log, but queries may miss some: export it again"
 _GIVE: Final = "Give a file that jit-ssh-ca log export wrote"
 
 
@@ -118,7 +119,9 @@ def _verify_database(path: Path) -> tuple[Extract, Report]:
                 raise Malformed(f"{path} has not the tables and views of an export", _GIVE)
             [[text]] = connection.execute("SELECT extract FROM proof").fetchall()
             proof, rows = Extract.parse(str(text).encode()), connection.execute('SELECT * FROM entries ORDER BY "index"')
-            return proof, verify(proof, map(_same, rows))
+            report = verify(proof, map(_same, rows))
+            _demand_found(connection)
+            return proof, report
         except (sqlite3.Error, ValueError) as error:
             raise Malformed(f"{path} cannot be read as an export: {error}", _GIVE) from error
 
@@ -130,6 +133,22 @@ def _same(columns: tuple[object, ...]) -> bytes:
     if shown != list(row(entry.decode(encoded)).values()):
         raise LogDamaged(f"row {shown[0]} does not say what its entry says")
     return encoded
+
+
+def _demand_found(connection: sqlite3.Connection) -> None:
+    """What is asked for is found: every index has what the rows say, and the full-text index their words.
+
+    Raises `LogDamaged`. The full-text index says so only where it may be written: in a copy.
+    """
+    [[told]] = connection.execute("PRAGMA integrity_check(1)").fetchall()
+    if told != "ok":
+        raise LogDamaged(f"an index does not agree with the entries: {told[:200]}", _AGAIN)
+    with closing(sqlite3.connect("")) as private:
+        connection.backup(private)
+        try:
+            private.execute("INSERT INTO entries_fts (entries_fts, rank) VALUES ('integrity-check', 1)")
+        except sqlite3.DatabaseError as error:
+            raise LogDamaged("the full-text index entries_fts does not agree with the entries", _AGAIN) from error
 
 
 def _empty_schema() -> list[tuple[str, str]]:

@@ -61,9 +61,7 @@ def hand_in(log: Log, store: SqliteStore, source: bytes, logins: Iterable[Login]
 def _entry(tail: Tail, at: int, journal: Journal, line: str) -> BreakGlassEntry:
     told = journal.new[at]
     person = told.person if isinstance(told, Certified) else None
-    return BreakGlassEntry(
-        index=tail.index + at, time=tail.time, actor=OPERATOR, kit=journal.kit.index, line=line, person=person
-    )
+    return BreakGlassEntry(index=tail.index + at, time=tail.time, actor=OPERATOR, kit=journal.kit.index, line=line, person=person)
 
 
 def _logins(tail: Tail, at: int, known: Emergency, logins: Iterable[Login]) -> Iterator[LoginEntry]:

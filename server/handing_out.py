@@ -16,10 +16,10 @@ from ca.errors import Misconfigured
 from ca.keys import PublicKey
 from server.sealing import Sealed, sheet
 
-_ENTER_SCREEN: Final = "\x1b[?1049h\x1b[2J\x1b[H"          # the other screen, which has no way to scroll back
+_ENTER_SCREEN: Final = "\x1b[?1049h\x1b[2J\x1b[H"  # the other screen, which has no way to scroll back
 _LEAVE_SCREEN: Final = "\x1b[2J\x1b[3J\x1b[H\x1b[?1049l"
-_ASKED_BACK: Final = 2                                     # words of each share, to see that it was written down
-_AGE: Final = frozenset({"ssh-ed25519", "ssh-rsa"})        # what age encrypts to
+_ASKED_BACK: Final = 2  # words of each share, to see that it was written down
+_AGE: Final = frozenset({"ssh-ed25519", "ssh-rsa"})  # what age encrypts to
 
 
 def on_screen(sealed: Sealed, origin: str) -> None:

@@ -42,9 +42,7 @@ def nobody(_said: CertificateStatement, _key: PublicKey, _now: int) -> None:
     """No key but the person's own signs for them."""
 
 
-def identify(
-    text: str, signature: SshSig, policy: Policy, origin: str, now: int, holder: Holder = nobody
-) -> Identified:
+def identify(text: str, signature: SshSig, policy: Policy, origin: str, now: int, holder: Holder = nobody) -> Identified:
     """The person whose key signed the statement `text` for this log within 120 s of `now` (Unix seconds).
 
     Or, where the statement asks for the next certificate by the serial of one, the person who holds that one, by `holder`.
@@ -79,9 +77,7 @@ def _demand_fresh(said: AnyStatement, now: int) -> None:
         raise Stale(f"the statement is {when}, more than {FRESH} s", "Set this machine's clock right, and try again")
 
 
-def asked(
-    body: bytes, address: str | None, policy: Policy, origin: str, now: int, holder: Holder = nobody
-) -> Asked:
+def asked(body: bytes, address: str | None, policy: Policy, origin: str, now: int, holder: Holder = nobody) -> Asked:
     """What asks for a certificate, in the body of `POST /v1/requests` or `/v1/certificates`. Raises what `identify` raises."""
     text, signature, possession = _texts(body, "statement", "signature", "possession")
     who = identify(text, SshSig.parse(decode_base64(signature, "the signature")), policy, origin, now, holder)

@@ -28,13 +28,13 @@ from server.deadlines import stopped_at
 if TYPE_CHECKING:
     from icalendar import Component
 
-SECONDS: Final = 3.0               # for one source, all its pages or calendars together
-LARGEST: Final = 1024 * 1024       # bytes of one answer
-MOST_SLOTS: Final = 200            # a decision that shows everybody on call has to fit in an entry of the log
-_LATEST: Final = 253_370_764_800   # Unix seconds: the year 9999, after which a time cannot be shown
-_PAGE: Final = 100                 # on-calls a page; PagerDuty gives no more
+SECONDS: Final = 3.0  # for one source, all its pages or calendars together
+LARGEST: Final = 1024 * 1024  # bytes of one answer
+MOST_SLOTS: Final = 200  # a decision that shows everybody on call has to fit in an entry of the log
+_LATEST: Final = 253_370_764_800  # Unix seconds: the year 9999, after which a time cannot be shown
+_PAGE: Final = 100  # on-calls a page; PagerDuty gives no more
 _MOST_PAGES: Final = 10
-_AHEAD: Final = MAX_DURATION       # seconds; no grant outlasts what is learnt in advance
+_AHEAD: Final = MAX_DURATION  # seconds; no grant outlasts what is learnt in advance
 _LONGEST_TOKEN: Final = 200
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 

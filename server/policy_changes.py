@@ -28,7 +28,7 @@ from server.policy_commands import JSON, policy_root, print_json
 from server.terminal import DIR, reports_errors
 
 OTHERWISE: Final = 6  # exit code: something is decided otherwise, and nobody gains
-GAINS: Final = 7      # exit code: somebody gains
+GAINS: Final = 7  # exit code: somebody gains
 _DAY: Final = 24 * 3600 * 1000  # milliseconds
 _ALL: Final = 2**62
 _POLICY = click.Path(exists=True, file_okay=False, path_type=Path)

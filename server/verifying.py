@@ -15,7 +15,7 @@ _FEW: Final = 5_000  # entries that are verified sooner than other processes hav
 
 
 def verify_all(log: Log, trust: Trust) -> Report:
-    """Checks every entry, node and checkpoint in the store of `log`, and its policy files.
+    """Checks every entry, node and checkpoint in the store of `log`, its policy files, and what entries are found by.
 
     Others may append meanwhile. Raises `Misconfigured` for an empty log, `LogDamaged` naming the first thing that is wrong.
     """
@@ -28,6 +28,6 @@ def verify_all(log: Log, trust: Trust) -> Report:
     with ExitStack() as running:
         spread = running.enter_context(parallel.processes()) if checkpoint.size > _FEW else verify.in_turn
         entries = running.enter_context(counted(enumerate(store.entries(0, checkpoint.size)), checkpoint.size, "verifying"))
-        return verify.verify(
-            trust, checkpoint, leaves, entries, stored=stored, policy_file=store.policy_file, spread=spread
-        )
+        report = verify.verify(trust, checkpoint, leaves, entries, stored=stored, policy_file=store.policy_file, spread=spread)
+    store.demand_sound()
+    return report

@@ -17,8 +17,8 @@ from ca.merkle import Read
 from ca.witness import LARGEST_ANSWER, AnotherHistory, NoCosignature, Submission, read_answer
 from server.deadlines import stopped_at
 
-SECONDS: Final = 3.0     # for one checkpoint, however often the witness says that it begins elsewhere
-_MOST_TRIES: Final = 4   # a first one, one for the size that it has, and some for other processes that submit meanwhile
+SECONDS: Final = 3.0  # for one checkpoint, however often the witness says that it begins elsewhere
+_MOST_TRIES: Final = 4  # a first one, one for the size that it has, and some for other processes that submit meanwhile
 _HEADERS: Final = {"Content-Type": "text/plain; charset=utf-8"}
 
 

@@ -23,7 +23,7 @@ from ca.wire import Reader
 from ca.witness import Conflict, Submission, judge
 
 MOST_EVIDENCE: Final = 100  # contradictions kept of one log: one is enough, and who holds its key could send any number
-_PATIENCE: Final = 10.0     # seconds to wait for another process that writes
+_PATIENCE: Final = 10.0  # seconds to wait for another process that writes
 _RETIRE: Final = "Restore it. If it is lost, retire this witness: make a new one, with a new name and a new key"
 _SCHEMA: Final = """
     CREATE TABLE logs (origin TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT;

@@ -22,8 +22,8 @@ from server.config import LogSettings
 from server.cosigned import Cosigned
 from server.witness_client import Outrun, RemoteWitness
 
-PACE: Final = 1.0      # seconds between two looks at the log when nobody waits
-RETRY: Final = 5.0     # seconds before a witness that did not cosign is asked for the same checkpoint again
+PACE: Final = 1.0  # seconds between two looks at the log when nobody waits
+RETRY: Final = 5.0  # seconds before a witness that did not cosign is asked for the same checkpoint again
 PATIENCE: Final = 8.0  # seconds that somebody waits for the cosignatures that are required; clients wait for 15
 _HINT: Final = (
     "Restore the newest copy of the database: what was issued since is missing here. If it is the witness that is wrong, take it "
@@ -54,9 +54,7 @@ class Witnesses:
         self._key = key
         self._quorum = settings.quorum
         self._memory = memory
-        self._remotes = [
-            RemoteWitness(each.url, each.witness, memory.largest(each.witness)) for each in settings.witnesses
-        ]
+        self._remotes = [RemoteWitness(each.url, each.witness, memory.largest(each.witness)) for each in settings.witnesses]
         self._changed = Condition()  # owns all that follows
         self._closed = False
         self._round: _Round | None = None

@@ -135,9 +135,7 @@ STATEMENT: Final = canonical.encode(
         key=FRESH_KEY.public_key.line,
     )
 )
-READ: Final = canonical.encode(
-    ReadStatement(audience=ORIGIN, id=_id(2), time=NOW, path="/v1/log/entries?start=0&limit=500")
-)
+READ: Final = canonical.encode(ReadStatement(audience=ORIGIN, id=_id(2), time=NOW, path="/v1/log/entries?start=0&limit=500"))
 ASKED: Final = canonical.encode(
     RequestStatement(audience=ORIGIN, id=_id(3), time=NOW, role="web-admin", reason="INC-12", key=FRESH_KEY.public_key.line)
 )

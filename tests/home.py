@@ -197,9 +197,10 @@ def served_ca(directory: Path, people: str, files: Mapping[str, str]) -> Iterato
     for name, text in ({"people.toml": people} | dict(files)).items():
         (directory / "policies" / name).write_text(text)
     command = [*admin, "serve", str(directory), "--listen", "127.0.0.1:0"]
-    with (directory / "server.log").open("wb") as log, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-    ) as server:
+    with (
+        (directory / "server.log").open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as server,
+    ):
         assert server.stdout is not None
         try:
             line = server.stdout.readline()

@@ -34,7 +34,6 @@ FRESH, BACKDATE = LIMITS["ca.statement.FRESH"], LIMITS["ca.certificate.BACKDATE"
 LARGEST, LONGEST = LIMITS["ca.entry.LARGEST"], LIMITS["ca.certificate.LONGEST"]
 
 
-
 @dataclass
 class Log:
     """What was received. Without `files`, whose keys signed is not judged; without `notes` and `nodes`, they are not."""

@@ -260,8 +260,14 @@ def certificate(tbs: bytes) -> Members:
     permit = [name.decode().removeprefix("permit-") for name in extensions[::2]]
     demand(not any(extensions[1::2]) and [f"permit-{each}".encode() for each in permit] == extensions[::2], "an extension")
     return found | {
-        "key": key, "serial": serial, "key_id": key_id, "principals": principals, "valid_after": valid_after,
-        "valid_before": valid_before, "permit": permit, "ca_key": ca_key,
+        "key": key,
+        "serial": serial,
+        "key_id": key_id,
+        "principals": principals,
+        "valid_after": valid_after,
+        "valid_before": valid_before,
+        "permit": permit,
+        "ca_key": ca_key,
     }
 
 

@@ -99,9 +99,7 @@ def facts(person: str = "ana", address: str | None = "203.0.113.9", hardware_key
     return Facts(person, address, hardware_key, now)
 
 
-def ask(
-    loaded: Policy, role: str = "web", duration: int | None = None, reason: str = "", by: Facts | None = None
-) -> Decision:
+def ask(loaded: Policy, role: str = "web", duration: int | None = None, reason: str = "", by: Facts | None = None) -> Decision:
     """Ana asks for the role `web`, unless said otherwise."""
     return evaluate(loaded, role, duration, reason, by or facts())
 

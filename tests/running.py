@@ -48,9 +48,7 @@ def run(*arguments: str | Path, **environment: str) -> Ran:
 
 def body(signer: Key, fresh: Key, **changes: Any) -> bytes:
     """The body of a request for the starter policy's `dev`."""
-    said = RequestStatement(
-        audience=ORIGIN, id=uuid7(), time=int(time.time()), role="dev", reason="", key=fresh.public_key.line
-    )
+    said = RequestStatement(audience=ORIGIN, id=uuid7(), time=int(time.time()), role="dev", reason="", key=fresh.public_key.line)
     text = spelled(said, changes)
     signature, possession = (b64encode(keys.sshsig(key, text)).decode() for key in (signer, fresh))
     return json.dumps({"statement": text.decode(), "signature": signature, "possession": possession}).encode()

@@ -84,9 +84,7 @@ def make_prefix(prefix: Path, *lines: str) -> Path:
     return prefix
 
 
-def install_host(
-    prefix: Path, *arguments: str, shell: str = "sh", user: int | None = None
-) -> subprocess.CompletedProcess[str]:
+def install_host(prefix: Path, *arguments: str, shell: str = "sh", user: int | None = None) -> subprocess.CompletedProcess[str]:
     """Runs `scripts/install-host` on `prefix`, as `user` when root gives one; the caller judges its exit status."""
     # Another user may be unable to enter the directory of the checkout, so they get the text of the program.
     program = [str(INSTALL_HOST)] if user is None else ["-c", INSTALL_HOST.read_text(), "install-host"]

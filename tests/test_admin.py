@@ -442,4 +442,3 @@ def test_a_shell_completes_its_words(made: Path, shell: str) -> None:
 def test_the_manuals_units_are_those_of_the_program() -> None:
     for unit in ("ExecReload=/bin/kill -HUP $MAINPID", "UMask=0077", "TimeoutStopSec="):
         assert unit in MANUAL
-

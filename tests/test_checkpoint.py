@@ -278,9 +278,7 @@ def test_nobody_signs_a_text_that_would_not_come_back_out_of_the_note(text: str)
         sign_note(text, KEY, SIGN)
 
 
-@pytest.mark.parametrize(
-    "broken", [lambda _: b"", lambda _: bytes(64), NAMESAKE_SIGN, lambda message: SIGN(message) + b"\0"]
-)
+@pytest.mark.parametrize("broken", [lambda _: b"", lambda _: bytes(64), NAMESAKE_SIGN, lambda message: SIGN(message) + b"\0"])
 def test_a_signature_that_does_not_verify_never_leaves(broken: Callable[[bytes], bytes]) -> None:
     with pytest.raises(SignerFailed, match="does not verify"):
         sign_note(TEXT, KEY, broken)

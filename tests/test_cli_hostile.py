@@ -227,24 +227,28 @@ HOSTILE_CASE: dict[str, object] = {
 }
 
 
-HOSTILE_ENTRY: Final = json.dumps(
-    {
-        "actor": "ana\x1b[2J",
-        "address": "\u202e",
-        "hardware_key": False,
-        "index": 18,
-        "kind": "withdraw",
-        "policy": 1,
-        "request": 17,
-        "role": "web\x07",
-        "signature": "AAAA",
-        "statement": '{"reason":"\\u001b[2J"}',
-        "time": 1,
-    },
-    sort_keys=True,
-    separators=(",", ":"),
-    ensure_ascii=False,
-).replace("\x1b", "\\u001b").replace("\x07", "\\u0007")
+HOSTILE_ENTRY: Final = (
+    json.dumps(
+        {
+            "actor": "ana\x1b[2J",
+            "address": "\u202e",
+            "hardware_key": False,
+            "index": 18,
+            "kind": "withdraw",
+            "policy": 1,
+            "request": 17,
+            "role": "web\x07",
+            "signature": "AAAA",
+            "statement": '{"reason":"\\u001b[2J"}',
+            "time": 1,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    .replace("\x1b", "\\u001b")
+    .replace("\x07", "\\u0007")
+)
 
 
 def case_file(case: Mapping[str, object], *entries: str) -> dict[str, object]:

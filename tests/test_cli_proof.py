@@ -173,9 +173,7 @@ LIES: dict[str, tuple[str, Callable[[LyingCA], None]]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_ca_that_lies_gets_no_proof_printed(
-    reader: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str], lie: str
-) -> None:
+def test_a_ca_that_lies_gets_no_proof_printed(reader: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str], lie: str) -> None:
     because, change = LIES[lie]
     change(ca)
     capsys.readouterr()

@@ -119,7 +119,7 @@ def test_what_a_role_gives_is_told_to_whoever_can_have_it(line: str, other: str,
 
 
 def test_powers_over_others_and_keys_are_told() -> None:
-    people = PEOPLE.replace('groups = []\n', 'groups = ["security"]\n').replace(f', "{key(2).line}"', "")
+    people = PEOPLE.replace("groups = []\n", 'groups = ["security"]\n').replace(f', "{key(2).line}"', "")
     people = people.replace(f'keys = ["{key(3).line}"]', f'keys = ["{key(3).line}", "{key(9).line}"]')
     rails = GUARDRAILS + 'revokers = ["sre-leads"]\n'
     assert told(policy(web=FOR_SRE), policy({"people.toml": people, "guardrails.toml": rails}, web=FOR_SRE)) == [

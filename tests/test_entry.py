@@ -105,9 +105,7 @@ ENTRIES = st.one_of(
         expires=MAYBE_NUMBER,
         request=MAYBE_NUMBER,
     ),
-    st.builds(
-        RefuseEntry, **DECIDED, role=MAYBE_TEXT, possession=MAYBE_TEXT, request=MAYBE_NUMBER, code=TEXT, message=TEXT
-    ),
+    st.builds(RefuseEntry, **DECIDED, role=MAYBE_TEXT, possession=MAYBE_TEXT, request=MAYBE_NUMBER, code=TEXT, message=TEXT),
     st.builds(RenewEntry, **DECIDED, **ABOUT, possession=TEXT, until=NUMBER),
     st.builds(ApproveEntry, **DECIDED, **ABOUT, privilege=st.none() | PRIVILEGES),
     *(st.builds(kind, **SAID, **ABOUT) for kind in (DenyEntry, WithdrawEntry, DropEntry)),
@@ -131,7 +129,15 @@ ENTRIES = st.one_of(
         LoginEntry,
         **HEAD,
         login=st.builds(
-            Login, user=TEXT, address=TEXT, port=NUMBER, key=TEXT, key_id=TEXT, serial=NUMBER, ca=TEXT, time=MAYBE_NUMBER,
+            Login,
+            user=TEXT,
+            address=TEXT,
+            port=NUMBER,
+            key=TEXT,
+            key_id=TEXT,
+            serial=NUMBER,
+            ca=TEXT,
+            time=MAYBE_NUMBER,
             host=MAYBE_TEXT,
         ),
         request=MAYBE_NUMBER,

@@ -17,6 +17,7 @@ from ca.extract import Extract
 from server import exports
 from tests import emergencies
 from tests.formats_example import FixedKey
+from tests.test_store_sound import rows_of
 from tests.world import World
 
 FORMULA: Final = '=HYPERLINK("http://evil.example","INC-1")'
@@ -190,8 +191,8 @@ def test_a_damaged_log_is_not_exported(lived: World) -> None:
         "UPDATE entries SET time = '2027-01-15T08:00:00.001Z' WHERE \"index\" = 2",
         "UPDATE entries SET serial = 4 WHERE kind = 'issue'",
         "UPDATE entries SET entry = replace(entry, 'INC-12', 'INC-13')",
-        "DELETE FROM entries WHERE \"index\" = 3",
-        "DELETE FROM entries WHERE \"index\" = (SELECT max(\"index\") FROM entries)",
+        'DELETE FROM entries WHERE "index" = 3',
+        'DELETE FROM entries WHERE "index" = (SELECT max("index") FROM entries)',
         "DELETE FROM entries",
         "DELETE FROM proof",
         "INSERT INTO proof SELECT * FROM proof",
@@ -207,6 +208,37 @@ def test_every_change_to_an_exported_database_is_seen(lived: World, change: str)
     with closing(sqlite3.connect(out, isolation_level=None)) as database:
         database.execute(change)
     with pytest.raises(JitSshError):
+        exports.verify_file(out)
+
+
+INDEXED: Final = {
+    "an index": (
+        "DELETE FROM bare WHERE kind = 'lock'",
+        "an index does not agree with the entries: row 11 missing from index idx_entries_kind",
+    ),
+    "its end": ("INSERT INTO bare VALUES ('zoe', 1)", "an index does not agree with the entries: wrong # of entries in index"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), INDEXED.values(), ids=INDEXED.keys())
+def test_an_index_of_an_export_that_hides_or_adds_a_row_is_seen(lived: World, change: str, message: str) -> None:
+    out = export(lived, "out.db")
+    with rows_of(out, "idx_entries_kind", "kind") as bare:
+        assert bare.execute(change).rowcount == 1
+    with pytest.raises(LogDamaged, match=f"^{message}"):
+        exports.verify_file(out)
+
+
+def test_a_full_text_index_that_hides_a_word_is_seen(lived: World) -> None:
+    out = export(lived, "out.db")
+    searched = "actor, person, role, reason, message, principals"
+    with closing(sqlite3.connect(out, isolation_level=None)) as database:
+        database.execute(
+            f"INSERT INTO entries_fts (entries_fts, rowid, {searched}) SELECT 'delete', rowid, {searched} FROM entries"  # noqa: S608
+            " WHERE kind = 'lock'"
+        )
+        assert database.execute("SELECT rowid FROM entries_fts WHERE entries_fts MATCH 'laptop'").fetchall() == []
+    with pytest.raises(LogDamaged, match="the full-text index entries_fts does not agree"):
         exports.verify_file(out)
 
 

@@ -161,7 +161,7 @@ def test_a_duration_is_text_with_a_unit_and_at_most_a_day(value: str) -> None:
 
 
 def with_pattern(pattern: str) -> str:
-    return f"reason = {{ pattern = {quoted(pattern)}, message = \"Say why\" }}\n" + FOR_SRE
+    return f'reason = {{ pattern = {quoted(pattern)}, message = "Say why" }}\n' + FOR_SRE
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_no_accepted_pattern_is_slow_on_any_reason(pattern: str) -> None:
     [
         (b"\xff\xfe", "not UTF-8 at byte 0"),
         ('about = "x"'.encode("utf-16"), "not UTF-8"),
-        (b"about = \"\xe2\x28\xa1\"", "not UTF-8 at byte 9"),
+        (b'about = "\xe2\x28\xa1"', "not UTF-8 at byte 9"),
         (b"\xef\xbb\xbf" + FOR_SRE.encode(), "not TOML"),
         (b"\x00", "not TOML"),
         (b"about = 'a\x1bb'", "not TOML"),

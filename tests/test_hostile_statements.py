@@ -247,7 +247,7 @@ def test_an_id_is_a_uuid_of_version_7_in_its_one_spelling(statement_id: str, las
         ('"action":"request",', "", "of no known kind"),
         ('{"action"', '[{"action"', "not JSON"),
         ('{"action"', '\ufeff{"action"', "not JSON"),
-        ('{"action"', "'{\"action\"", "not JSON"),
+        ('{"action"', '\'{"action"', "not JSON"),
         ('"role":"web-admin"', '"role":null', "not text"),
     ],
 )

@@ -49,11 +49,11 @@ def test_hours_are_of_their_days() -> None:
     [
         ("2027-03-01T23:00", False),  # Monday
         ("2027-03-02T05:00", False),
-        ("2027-03-02T22:00", True),   # Tuesday
+        ("2027-03-02T22:00", True),  # Tuesday
         ("2027-03-03T05:59", True),
         ("2027-03-03T06:00", False),
         ("2027-03-03T23:00", False),
-        ("2027-03-07T23:00", True),   # Sunday, into Monday
+        ("2027-03-07T23:00", True),  # Sunday, into Monday
         ("2027-03-08T05:00", True),
     ],
 )
@@ -87,12 +87,12 @@ def test_adjoining_windows_are_one() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "now", "fold", "lasts"),
     [
-        ("00:00", "06:00", "2027-03-28T01:00", 0, 4 * 60),    # spring: 02:00 is 03:00, the night is an hour shorter
-        ("00:00", "06:00", "2027-10-31T01:00", 0, 6 * 60),    # autumn: 03:00 is 02:00 again, an hour longer
-        ("01:00", "02:30", "2027-03-28T01:30", 0, 30),        # ends when the clock jumps over its end
-        ("01:00", "02:30", "2027-10-31T01:30", 0, 60),        # the first 02:30 ends it …
-        ("01:00", "02:30", "2027-10-31T02:10", 1, 20),        # … and it is open when the clock shows 02:10 again
-        ("02:45", "03:30", "2027-10-31T02:50", 0, 10),        # the clock goes back out of the window
+        ("00:00", "06:00", "2027-03-28T01:00", 0, 4 * 60),  # spring: 02:00 is 03:00, the night is an hour shorter
+        ("00:00", "06:00", "2027-10-31T01:00", 0, 6 * 60),  # autumn: 03:00 is 02:00 again, an hour longer
+        ("01:00", "02:30", "2027-03-28T01:30", 0, 30),  # ends when the clock jumps over its end
+        ("01:00", "02:30", "2027-10-31T01:30", 0, 60),  # the first 02:30 ends it …
+        ("01:00", "02:30", "2027-10-31T02:10", 1, 20),  # … and it is open when the clock shows 02:10 again
+        ("02:45", "03:30", "2027-10-31T02:50", 0, 10),  # the clock goes back out of the window
     ],
 )
 def test_hours_are_what_the_wall_clock_shows_through_summer_time(start: str, end: str, now: str, fold: int, lasts: int) -> None:
@@ -101,7 +101,9 @@ def test_hours_are_what_the_wall_clock_shows_through_summer_time(start: str, end
 
 
 @given(
-    st.integers(0, 1439), st.integers(1, 1440), st.integers(0, 366 * 1440),
+    st.integers(0, 1439),
+    st.integers(1, 1440),
+    st.integers(0, 366 * 1440),
     st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Chatham", "UTC"]),
     st.sets(st.sampled_from(["mon", "tue", "wed", "thu", "fri", "sat", "sun"]), min_size=1),
 )

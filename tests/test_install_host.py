@@ -132,8 +132,22 @@ def test_the_account_at_each_host_group_enters(web: tuple[Place, Sshd], group: s
 
 @pytest.mark.parametrize(
     "principal",
-    [f"{ME}@db-prod", ME, f"{ME}@", f"{ME}@web", f"{ME}@web-prod2", f"{ME.upper()}@WEB-PROD", f"@{ME}@web-prod",
-     "nobody@web-prod", "web-prod", "*", f"{ME}@*", f" {ME}@web-prod", f"{ME}@web-prod #", "#"],
+    [
+        f"{ME}@db-prod",
+        ME,
+        f"{ME}@",
+        f"{ME}@web",
+        f"{ME}@web-prod2",
+        f"{ME.upper()}@WEB-PROD",
+        f"@{ME}@web-prod",
+        "nobody@web-prod",
+        "web-prod",
+        "*",
+        f"{ME}@*",
+        f" {ME}@web-prod",
+        f"{ME}@web-prod #",
+        "#",
+    ],
 )
 def test_no_other_principal_enters(web: tuple[Place, Sshd], principal: str) -> None:
     place, sshd = web
@@ -322,9 +336,7 @@ def test_uninstall_refuses_while_a_line_elsewhere_uses_the_files(place: Place) -
 def sshd_that(place: Place, does: str, when: str) -> str:
     """The path of an sshd that does `does` instead of testing the configuration, once the shell condition `when` holds."""
     program = place.prefix.parent / "sshd"
-    program.write_text(
-        f'#!/bin/sh\ncase " $* " in *" -t "*) if {when}; then {does}; fi ;; esac\nexec {SSHD} "$@"\n'
-    )
+    program.write_text(f'#!/bin/sh\ncase " $* " in *" -t "*) if {when}; then {does}; fi ;; esac\nexec {SSHD} "$@"\n')
     program.chmod(0o755)
     return str(program)
 

@@ -490,11 +490,14 @@ def seven(opened: Opened) -> Opened:
 def change(path: Path, *statements: str) -> None:
     """What somebody who controls the file can do: without the triggers and the constraints."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("PRAGMA ignore_check_constraints = ON")
         for statement in statements:
             assert connection.execute(statement).rowcount, "this test changes nothing"
+        for _, sql in triggers:
+            connection.execute(sql)
 
 
 @pytest.mark.parametrize(("statements", "message"), DAMAGES.values(), ids=DAMAGES.keys())

@@ -149,9 +149,7 @@ def test_the_published_consistency_proofs_are_made_and_accepted(case: dict[str, 
     leaves = [leaf_hash(bytes.fromhex(leaf)) for leaf in PUBLISHED["leaves"]]
     made = consistency_proof(old, new, reader(stored(leaves)))
     assert [step.hex() for step in made] == proof
-    verify_consistency(
-        old, bytes.fromhex(PUBLISHED["roots"][old]), new, bytes.fromhex(PUBLISHED["roots"][new]), made
-    )
+    verify_consistency(old, bytes.fromhex(PUBLISHED["roots"][old]), new, bytes.fromhex(PUBLISHED["roots"][new]), made)
 
 
 # ----------------------------------------------------------------- exhaustive
@@ -225,12 +223,8 @@ def test_bytes_cannot_move_between_the_two_halves_of_a_node() -> None:
         top = mth(0, size)
         for index in range(size):
             old, old_root = index + 1, mth(0, index + 1)
-            assert not any(
-                included(LEAVES[index], index, size, bad, top) for bad in resized(inclusion_proof(index, size, READ))
-            )
-            assert not any(
-                consistent(old, old_root, size, top, bad) for bad in resized(consistency_proof(old, size, READ))
-            )
+            assert not any(included(LEAVES[index], index, size, bad, top) for bad in resized(inclusion_proof(index, size, READ)))
+            assert not any(consistent(old, old_root, size, top, bad) for bad in resized(consistency_proof(old, size, READ)))
     joined = LEAVES[0] + LEAVES[1]
     assert not included(joined[:31], 0, 2, [joined[31:]], mth(0, 2))
     assert not included(joined, 0, 2, [b""], mth(0, 2))

@@ -169,8 +169,8 @@ def test_a_handover_is_on_the_wall_clock_through_summer_time(before: str, length
 @pytest.mark.parametrize(
     ("handover", "day", "utc"),
     [
-        ("02:30", date(2027, 3, 28), "2027-03-28T01:30Z"),     # is skipped: 03:30 in summer time
-        ("02:30", date(2027, 10, 31), "2027-10-31T00:30Z"),   # comes twice: the first
+        ("02:30", date(2027, 3, 28), "2027-03-28T01:30Z"),  # is skipped: 03:30 in summer time
+        ("02:30", date(2027, 10, 31), "2027-10-31T00:30Z"),  # comes twice: the first
         ("24:00", date(2027, 3, 27), "2027-03-27T23:00Z"),
     ],
 )
@@ -181,12 +181,13 @@ def test_a_handover_at_an_hour_that_is_skipped_or_repeated_happens_once(handover
 
 
 @given(
-    st.integers(1_796_000_000, 1_861_000_000), st.integers(1, 40), st.integers(0, 1440), st.integers(1, 5),
+    st.integers(1_796_000_000, 1_861_000_000),
+    st.integers(1, 40),
+    st.integers(0, 1440),
+    st.integers(1, 5),
     st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia", "UTC"]),
 )
-def test_from_its_beginning_on_a_rota_always_has_one_person(
-    now: int, days: int, minute: int, people: int, zone: str
-) -> None:
+def test_from_its_beginning_on_a_rota_always_has_one_person(now: int, days: int, minute: int, people: int, zone: str) -> None:
     handover = f"{minute // 60:02}:{minute % 60:02}"
     source = rota(rotas=[["ana", "ben", "cleo", "dora", "eve"][:people]], days=days, handover=handover, zone=zone)
     slots = source.slots(now)
@@ -292,7 +293,7 @@ def test_no_key_of_oncall_toml_is_ignored(written: str) -> None:
     lines = written.splitlines()
     for at, line in enumerate(lines):
         if " = " in line and not line.startswith("kind"):
-            wrong = "\n".join([*lines[:at], f"x{line}", *lines[at + 1:]])
+            wrong = "\n".join([*lines[:at], f"x{line}", *lines[at + 1 :]])
             key = line.partition(" = ")[0]
             assert any(f"x{key}: unknown key (did you mean '{key}'?)" in each for each in problems({"oncall.toml": wrong}))
 

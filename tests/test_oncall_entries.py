@@ -85,9 +85,7 @@ def test_what_no_rule_asks_for_is_not_kept(on_call: World) -> None:
 
 
 def test_a_guard_rail_that_asks_who_is_on_call_has_it_kept(on_call: World) -> None:
-    on_call.adopt(
-        guardrails='auditors = ["security"]\n[[deny]]\non_call = { schedule = "db", levels = [2] }\nmessage = "Rest"\n'
-    )
+    on_call.adopt(guardrails='auditors = ["security"]\n[[deny]]\non_call = { schedule = "db", levels = [2] }\nmessage = "Rest"\n')
     on_call.shifts["ana"] = {"db": Shift("db", "the rota", 2, None, 0, ())}
     assert on_call.ask("ana").status_code == 403
     assert newest(on_call, RefuseEntry) == (Duty(schedule="db", source="the rota", age=0, level=2),)

@@ -351,14 +351,14 @@ def _aware(shown: Any) -> datetime:
 @pytest.mark.parametrize(
     ("moment", "expected"),
     [
-        ("2027-03-28T00:59+01:00", {"bo"}),                     # the night in which summer time begins
-        ("2027-03-29T08:59+02:00", {"bo"}),                     # the hand-over stays at nine
-        ("2027-03-29T09:00+02:00", set()),                      # the override begins later …
+        ("2027-03-28T00:59+01:00", {"bo"}),  # the night in which summer time begins
+        ("2027-03-29T08:59+02:00", {"bo"}),  # the hand-over stays at nine
+        ("2027-03-29T09:00+02:00", set()),  # the override begins later …
         ("2027-03-29T12:00+02:00", {"bo"}),
-        ("2027-04-02T09:00+02:00", set()),                      # … and ends earlier
+        ("2027-04-02T09:00+02:00", set()),  # … and ends earlier
         ("2027-02-01T09:00+01:00", {"eve"}),
         ("2027-02-05T18:00+01:00", set()),
-        ("2027-02-08T09:00+01:00", set()),                      # EXDATE: nobody that week
+        ("2027-02-08T09:00+01:00", set()),  # EXDATE: nobody that week
         ("2027-11-01T08:59+01:00", {"ana"}),
         ("2027-11-01T09:00+01:00", {"bo"}),
     ],

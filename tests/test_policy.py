@@ -118,8 +118,12 @@ def test_an_unknown_address_opens_no_door(address: str | None) -> None:
     assert [finding.holds for finding in refused.ways[0].findings] == [True, None]
     assert refused.message.endswith("but the address it comes from is not known")
     granted(ask(for_known))
-    not_from = written(web=FOR_SRE + "[[deny]]\n" + networks.replace("0.0.0.0/0", "198.51.100.0/24").replace(', "::/0"', "")
-                       + 'message = "Not from there"\n')
+    not_from = written(
+        web=FOR_SRE
+        + "[[deny]]\n"
+        + networks.replace("0.0.0.0/0", "198.51.100.0/24").replace(', "::/0"', "")
+        + 'message = "Not from there"\n'
+    )
     assert denied(ask(not_from, by=unknown)).message == "web is denied: Not from there"
     granted(ask(not_from))
 
@@ -164,8 +168,11 @@ def block_text(kind: str, block: dict[str, Any]) -> str:
 
 
 @given(
-    st.lists(BLOCK, max_size=3, unique_by=canonical.encode), st.lists(BLOCK, max_size=2, unique_by=canonical.encode),
-    st.sampled_from(sorted(MEMBERS)), st.booleans(), st.sampled_from([None, "203.0.113.9", "198.51.100.9"]),
+    st.lists(BLOCK, max_size=3, unique_by=canonical.encode),
+    st.lists(BLOCK, max_size=2, unique_by=canonical.encode),
+    st.sampled_from(sorted(MEMBERS)),
+    st.booleans(),
+    st.sampled_from([None, "203.0.113.9", "198.51.100.9"]),
 )
 def test_exactly_what_the_rules_allow_is_granted(
     allows: list[dict[str, Any]], denies: list[dict[str, Any]], person: str, touched: bool, address: str | None
@@ -305,7 +312,9 @@ def test_whoever_lacks_a_reason_as_well_as_approval_is_told_of_the_reason() -> N
 
 # ------------------------------------------------------------------ who approves
 
-MORE = PEOPLE + f"""
+MORE = (
+    PEOPLE
+    + f"""
 [people.lea]
 groups = ["sre-leads", "security"]
 keys = ["{key(11).line}"]
@@ -314,6 +323,7 @@ keys = ["{key(11).line}"]
 groups = ["sre-leads"]
 keys = ["{key(12).line}"]
 """
+)
 
 
 def by_approvals(approvals: str, more: str = "") -> Policy:
@@ -568,9 +578,7 @@ def test_every_finding_speaks_a_sentence_of_the_vocabulary() -> None:
     every = ALLOW_SRE + 'people = ["ana"]\nhardware_key = true\nnetworks = ["10.0.0.0/8"]\n'
     every += 'hours = { from = "09:00", to = "17:00", zone = "UTC" }\non_call = { schedule = "web", levels = [1] }\n'
     approvals, budgets = 'approvals = [{ from = "sre", count = 1 }]\n', "auto_per_day = 0\nmax_extensions = 0\n"
-    loaded = written(
-        {"oncall.toml": ON_CALL}, web="pin_source_address = true\n" + budgets + HEAD + every + approvals + ALLOW_SRE
-    )
+    loaded = written({"oncall.toml": ON_CALL}, web="pin_source_address = true\n" + budgets + HEAD + every + approvals + ALLOW_SRE)
     refused = denied(ask(loaded, by=dataclasses.replace(facts(), extensions=0)))
     findings = [*refused.findings, *(finding for way in refused.ways for finding in way.findings)]
     about = {"duration", "reason", "pin_source_address", "approvals", "auto_per_day", "max_extensions"}

@@ -57,7 +57,8 @@ def test_what_depends_on_the_moment_is_told_as_needed() -> None:
     ana = [reach for reach in found if reach.person == "ana"]
     assert ana[0].needs[2:] == common
     assert ana[0].needs[:2] == (
-        "the request comes from one of these networks: 192.0.2.0/24", "the request is signed with a security key",
+        "the request comes from one of these networks: 192.0.2.0/24",
+        "the request is signed with a security key",
     )
     assert ana[1].needs == ("the person is level 1 on call on schedule web", *common)
     assert {reach.person for reach in found if reach.rule == "allow 2"} == {"ana", "ben", "cleo", "dora"}

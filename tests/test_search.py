@@ -35,8 +35,6 @@ def found(world: World, person: str, text: str, more: str = "") -> list[int]:
     return [entry.decode(text.encode()).index for text in answer.json["entries"]]
 
 
-
-
 def test_words_of_reasons_refusals_people_roles_and_principals_are_found(asked: World) -> None:
     assert found(asked, "eve", "primary") == [2]
     assert found(asked, "eve", "disk primary") == [2]

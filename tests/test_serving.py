@@ -86,9 +86,7 @@ class Served:
                 connection.sendall(part)
             return everything(connection)
 
-    def answers(
-        self, path: str = "/length", body: bytes | None = b"hello", headers: dict[str, str] | None = None
-    ) -> Answer:
+    def answers(self, path: str = "/length", body: bytes | None = b"hello", headers: dict[str, str] | None = None) -> Answer:
         with self.connects() as connection:
             client = http.client.HTTPConnection("ca")
             client.sock = connection

@@ -80,9 +80,7 @@ def test_what_happens_to_others_ends_no_waiting(world: World, waiting: Waiting) 
     assert status(answer) == "granted"
 
 
-def test_the_waiting_is_as_long_as_was_asked_and_bounded(
-    world: World, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_waiting_is_as_long_as_was_asked_and_bounded(world: World, waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     request, begun = ask(world), time.monotonic()
     assert status(waiting("bo", request, "wait=1&seen=pending")) == "pending"
     assert time.monotonic() - begun >= 1

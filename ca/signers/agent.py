@@ -29,4 +29,3 @@ class AgentSigner:
     def sign(self, message: bytes) -> bytes:
         """An SSH signature blob over `message`. Raises `SignerFailed`."""
         return self._agent.sign(self.public_key.blob, message)
-

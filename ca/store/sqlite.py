@@ -9,8 +9,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -19,10 +20,10 @@ from sqlite_utils import Database, Migrations
 
 from ca.errors import LogDamaged, LogUnwritable, Misconfigured
 from ca.merkle import Node
+from ca.store.sound import RESTORE, Schema, demand_sound, schema
 
 _ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # the second for words of a damaged schema in SQLite's own message
 _PATIENCE: Final = 10.0  # seconds to wait for another process that writes
-_RESTORE: Final = "Restore the newest copy of the database"
 migrations = Migrations("jit-ssh")
 
 
@@ -40,6 +41,17 @@ def lifecycle(db: Database) -> None:
     db.execute("CREATE INDEX entries_of_role ON entries (actor, role, idx) WHERE kind = 'request'")
     db.execute("CREATE INDEX entries_request ON entries (request, kind) WHERE request IS NOT NULL")
     db.execute("CREATE INDEX entries_person ON entries (person) WHERE person IS NOT NULL")
+
+
+@cache
+def _schemas() -> tuple[Schema, ...]:
+    """What a database defines after each of the migrations: a backup may be from before the last one."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        db, found = Database(connection, execute_plugins=False), list[Schema]()
+        for migration in migrations.pending(db):
+            migration.fn(db)
+            found.append(schema(connection))
+        return tuple(found)
 
 
 def _refusals(table: str, stands: str) -> list[str]:
@@ -188,7 +200,7 @@ class _Session:
             self.failure = self.failure or error
         undecodable = isinstance(error, UnicodeDecodeError | sqlite3.OperationalError) and not _name(error)  # Python's own
         if undecodable or _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise LogDamaged(f"the database cannot be read: {error}", _RESTORE) from error
+            raise LogDamaged(f"the database cannot be read: {error}", RESTORE) from error
         raise error
 
     def _insert(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
@@ -211,19 +223,19 @@ class _Session:
         where, arguments = wanted.where()
         order = "DESC" if wanted.start is None else "ASC"
         sql = f"SELECT entry FROM entries WHERE {where} ORDER BY idx {order} LIMIT ?"  # noqa: S608 - fixed words, bound values
-        return [row[0].encode() for row in self._rows(sql, *arguments, most)]
+        return [_source(row) for row in self._rows(sql, *arguments, most)]
 
     def node(self, level: int, position: int) -> bytes:
         found = self._one("SELECT hash FROM nodes WHERE level = ? AND position = ?", level, position)
         if not isinstance(found, bytes):
-            raise LogDamaged(f"node {position} of level {level} is missing", _RESTORE)
+            raise LogDamaged(f"node {position} of level {level} is missing", RESTORE)
         return found
 
     def nodes(self, level: int) -> Iterator[bytes]:
         sql = "SELECT position, hash FROM nodes WHERE level = ? ORDER BY position"
         for expected, (position, found) in enumerate(self._rows(sql, level)):
             if position != expected:
-                raise LogDamaged(f"node {expected} of level {level} is missing", _RESTORE)
+                raise LogDamaged(f"node {expected} of level {level} is missing", RESTORE)
             yield found
 
     def statement(self, statement_id: str) -> int | None:
@@ -277,6 +289,9 @@ class _Session:
         found = self._one("SELECT content FROM policy_files WHERE sha256 = ?", digest)
         return None if found is None else bytes(found)
 
+    def demand_sound(self) -> None:
+        demand_sound(self._rows, _schemas())
+
     def generation(self) -> int:
         return int(self._one("PRAGMA data_version"))  # of the commits by other connections than this one
 
@@ -303,7 +318,7 @@ class SqliteStore:
         """
         if path.exists() == create:
             there = "exists already" if create else "is not there"
-            raise Misconfigured(f"the database {path} {there}", "Nothing was changed" if create else _RESTORE)
+            raise Misconfigured(f"the database {path} {there}", "Nothing was changed" if create else RESTORE)
         self.path = path
         self._remembered = path.with_name(path.name + ".checkpoint")
         self._memory = os.open(self._remembered, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -315,7 +330,7 @@ class SqliteStore:
             with self._transaction() as session:
                 migrations.apply(session.db)
         except UnicodeDecodeError as error:
-            raise LogDamaged(f"the database {path} cannot be read: {error}", _RESTORE) from error
+            raise LogDamaged(f"the database {path} cannot be read: {error}", RESTORE) from error
 
     @property
     def _reader(self) -> _Session:
@@ -395,6 +410,10 @@ class SqliteStore:
     def policy_file(self, digest: str) -> bytes | None:
         """The policy file with this SHA-256 in hexadecimal."""
         return self._reader.policy_file(digest)
+
+    def demand_sound(self) -> None:
+        """Raises `LogDamaged` when what the entries are found by does not agree with them."""
+        self._reader.demand_sound()
 
     def remembered(self) -> str | None:
         """The newest checkpoint's note as kept beside the database, None if nothing is kept."""
@@ -482,7 +501,7 @@ class SqliteCopy(_Session):
 def _source(row: Sequence[Any]) -> bytes:
     """The bytes of an entry. What is no text was not logged."""
     if not isinstance(row[0], str):
-        raise LogDamaged("the database cannot be read: an entry is missing where one should be", _RESTORE)
+        raise LogDamaged("the database cannot be read: an entry is missing where one should be", RESTORE)
     return row[0].encode()
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_CURRENT_AND_FUTURE: Final = 3   # MCL_CURRENT | MCL_FUTURE
-_NOT_DUMPABLE: Final = 4         # PR_SET_DUMPABLE: no core dump, and no other process of this user may look in
+_CURRENT_AND_FUTURE: Final = 3  # MCL_CURRENT | MCL_FUTURE
+_NOT_DUMPABLE: Final = 4  # PR_SET_DUMPABLE: no core dump, and no other process of this user may look in
 
 
 def hide() -> Iterator[str]:

@@ -40,10 +40,10 @@ from ca.kit import Facts
 from ca.names import LINE
 
 VERSION: Final = "0.1.0"
-_BACKDATE: Final = 300       # seconds: in an outage clocks may drift
-_OLD: Final = 400 * 86_400   # seconds after which a kit, or the clock, is probably not the right one
+_BACKDATE: Final = 300  # seconds: in an outage clocks may drift
+_OLD: Final = 400 * 86_400  # seconds after which a kit, or the clock, is probably not the right one
 
-_LONGEST_PLACE: Final = 70   # of the 103 bytes that a socket's name may have on a Mac
+_LONGEST_PLACE: Final = 70  # of the 103 bytes that a socket's name may have on a Mac
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

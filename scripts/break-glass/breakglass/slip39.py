@@ -15,9 +15,9 @@ from breakglass.stop import Stop
 from breakglass.terminal import ask_hidden, hidden, say
 from ca.kit import Facts, share_fingerprint
 
-WORDS: Final = 33            # of a share of 256 bits
-_SHORTEST: Final = 4         # letters that tell any word of the list from any other
-_SLOWEST: Final = 4          # 160,000 rounds; a hostile share could ask for a day's work
+WORDS: Final = 33  # of a share of 256 bits
+_SHORTEST: Final = 4  # letters that tell any word of the list from any other
+_SLOWEST: Final = 4  # 160,000 rounds; a hostile share could ask for a day's work
 _LIBRARY: Final = "slip39/"  # in the kit, out of the way of `import`
 
 
