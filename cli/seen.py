@@ -6,6 +6,8 @@ What does not continue it is kept as evidence, and nothing that comes with it is
 import json
 import time
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 from typing import Final
 
 from ca import merkle
@@ -19,6 +21,8 @@ from cli.directory import Directory
 from cli.problems import SplitView
 from cli.tiles import Nodes
 
+MOST_EVIDENCE: Final = 16  # files; the first ones say when it began
+LONGEST_ANSWER: Final = 64 * 1024  # bytes of the CA's answer in each; a note has at most 128 KiB
 _UNPROVEN: Final = (LogDamaged, Malformed, NotFound)  # what a CA that cannot prove it says, or shows
 
 
@@ -100,13 +104,29 @@ def demand_continued(directory: Directory, before: Seen | None, now: Seen, answe
 
 def _split(directory: Directory, saw: Seen, shown: Seen, answer: bytes, which: str) -> SplitView:
     """Keeps the evidence. `which` says when the log was seen that `shown` contradicts."""
-    evidence = directory.evidence(int(time.time()))
-    kept = {"seen": saw.note, "shown": shown.note, "answer": answer.decode(errors="replace")}
-    files.write(evidence, json.dumps(kept, indent=2).encode())
+    evidence = {"seen": saw.note, "shown": shown.note, "answer": answer[:LONGEST_ANSWER].decode(errors="replace")}
+    path = _keep_evidence(directory, json.dumps(evidence, indent=2).encode())
+    kept = (
+        f"Both checkpoints, and of the answer at most {LONGEST_ANSWER} bytes, are kept in {path}: show it to the security team"
+        if path
+        else f"These two are not kept: there are {MOST_EVIDENCE} files {directory.path}/evidence-*.json, the first of all. Show "
+        "them to the security team, and move them away"
+    )
     return SplitView(
         f"the CA shows a {shown}, which does not continue the {saw} {which}: an old copy, or another history",
-        f"Nothing of it was installed. Both checkpoints are kept in {evidence}: show it to the security team",
+        f"Nothing of it was installed. {kept}",
     )
+
+
+def _keep_evidence(directory: Directory, content: bytes) -> Path | None:
+    """The file that has it, unless there are so many that a CA which goes on like this would fill the disk."""
+    with files.locked(directory.path):
+        if len(list(directory.path.glob("evidence-*.json"))) >= MOST_EVIDENCE:
+            return None
+        now = int(time.time())
+        path = next(path for path in map(directory.evidence, count(now)) if not path.exists())
+        files.write(path, content)
+        return path
 
 
 def _consistency(answer: bytes) -> list[bytes]:

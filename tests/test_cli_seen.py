@@ -11,6 +11,7 @@ import pytest
 from ca.checkpoint import open_checkpoint
 from ca.proof import Proof
 from cli.main import run
+from cli.seen import LONGEST_ANSWER, MOST_EVIDENCE
 from tests import keys
 from tests.home import ORIGIN, Home, LyingCA, lying, make_home
 
@@ -104,3 +105,29 @@ def test_a_remembered_checkpoint_that_was_changed_asks_for_nothing(believer: Hom
     (believer.ours / "checkpoint").write_text("forged")
     assert run(["login", "web", "--for", "10m"]) == 1
     assert ca.requests == []
+
+
+def test_a_ca_that_contradicts_itself_again_and_again_does_not_fill_the_disk(
+    believer: Home, ca: LyingCA, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What came first is kept, of an answer of 3 MB its beginning, and the person is told both."""
+    (believer.ours / "checkpoint").write_text(ca.note(30, ca.tree(30)[0]))
+    ca.history, ca.change_answer = b"forged", lambda answer: answer | {"more": "\0" * 600_000}  # six bytes each in JSON
+    kept = set[Path]()
+    for number in range(MOST_EVIDENCE + 2):
+        capsys.readouterr()
+        assert run(["login", "web", "--for", "10m"]) == 1
+        said, found = capsys.readouterr().err, set(believer.ours.glob("evidence-*.json"))
+        if number < MOST_EVIDENCE:
+            [path] = found - kept
+            assert f"Both checkpoints, and of the answer at most {LONGEST_ANSWER} bytes, are kept in {path}" in said
+        else:
+            assert found == kept
+            assert f"These two are not kept: there are {MOST_EVIDENCE} files {believer.ours}/evidence-*.json" in said
+            assert "Both checkpoints" not in said
+        kept = found
+    evidence = json.loads(min(kept).read_text())
+    assert open_checkpoint(evidence["seen"], ca.trust.verifier).size == 30
+    assert open_checkpoint(evidence["shown"], ca.trust.verifier).size == 40
+    assert sum(path.stat().st_size for path in kept) < MOST_EVIDENCE * 7 * LONGEST_ANSWER
+    assert not installed(believer)
