@@ -52,7 +52,7 @@ class Door:
         self._clock = clock
         self._cases = Cases(ca, store)
         self._files = CaseFiles(self._cases, store)
-        self._search = Search(store.path.with_name(store.path.name + ".search"), store)
+        self._search = Search(store.path.parent, store)
         self._may_wait = BoundedSemaphore(waiting)
         self._pace = pace
         self._sittings = Sittings()

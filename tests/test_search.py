@@ -1,7 +1,5 @@
-"""Searching the log: words find entries, what is found is read from the log, and an index that lies is thrown away."""
+"""Searching the log: words find entries, what is found is read from the log, and the index is where nobody can change it."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,10 +19,6 @@ def asked(world: World) -> World:
     assert world.ask("ana", role="web-admin", reason="no number").status_code == 403
     assert world.ask("bo", role="db-admin", reason="vacuum — größer").status_code == 202
     return world
-
-
-def index_of(world: World) -> Path:
-    return world.directory / "log.db.search"
 
 
 def found(world: World, person: str, text: str, more: str = "") -> list[int]:
@@ -74,32 +68,22 @@ def test_the_grammar_of_the_index_is_not_at_the_readers_disposal(asked: World, t
     assert found(asked, "eve", text) == []
 
 
-def test_an_index_that_was_spoilt_or_is_of_another_log_is_made_again(asked: World, tmp_path: Path) -> None:
-    path = tmp_path / "index"
-    with closing(sqlite3.connect(path)) as other:
-        other.executescript(search._SCHEMA)
-        other.execute("INSERT INTO words (rowid, reason) VALUES (3, 'primary')")
-        other.execute("INSERT INTO upto VALUES (4, zeroblob(32))")
-        other.commit()
-    assert Search(path, asked.store).find("primary") == ([2], asked.store.size())
-    path.write_bytes(b"no database" * 1000)
-    assert Search(path, asked.store).find("primary") == ([2], asked.store.size())
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_an_index_of_a_longer_log_is_made_again(asked: World, tmp_path: Path) -> None:
-    path, whole = tmp_path / "index", Search(tmp_path / "index", asked.store)
-    whole.find("primary")
-    with closing(sqlite3.connect(path)) as changed:
-        changed.execute("UPDATE upto SET size = size + 7")
-        changed.commit()
-    assert Search(path, asked.store).find("primary") == ([2], asked.store.size())
+def test_the_index_is_in_no_file_that_anybody_could_open(asked: World, tmp_path: Path) -> None:
+    directory = tmp_path / "index"
+    directory.mkdir()
+    index = Search(directory, asked.store)
+    assert index.find("primary") == ([2], asked.store.size())
+    assert list(directory.iterdir()) == []
+    opened = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    [file] = [path.name for path in opened if path.parent == directory]
+    assert file.startswith(".search.")
+    assert file.endswith(" (deleted)")
 
 
 def test_a_long_log_is_taken_in_a_page_at_a_time(asked: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_PAGE", 2)
     monkeypatch.setattr(search, "_SECONDS", 0)
-    index = Search(tmp_path / "index", asked.store)
+    index = Search(tmp_path, asked.store)
     assert index.find("primary") == ([], 2)
     assert index.find("primary") == ([2], 4)
     assert index.find("vacuum") == ([5], 6)
@@ -111,7 +95,6 @@ def test_searching_writes_nothing_into_the_log_but_who_looks_at_what_others_did(
     assert asked.store.size() == size
     found(asked, "eve", "disk")
     assert asked.kinds()[size:] == ["read"]
-    assert index_of(asked).exists()
     asked.check()
 
 
