@@ -29,7 +29,7 @@ from ca.entry import (
 )
 from ca.errors import BadSignature, LogDamaged, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
 from ca.keys import ed25519_key
-from ca.log import Log, Reading, Tail
+from ca.log import Log, Made, Make, Reading, Tail
 from ca.proof import Proof
 from ca.request import key_id
 from ca.roles import Policy
@@ -51,6 +51,7 @@ class Issued:
     proof: Proof
 
 
+Outcome = Issued | RequestEntry | RefuseEntry
 _S = TypeVar("_S", bound=Said)
 
 
@@ -110,22 +111,20 @@ class CertificateAuthority:
 
     # ------------------------------------------------------------- the spine
 
-    def request(self, asked: Asked) -> Issued | RequestEntry | RefuseEntry:
+    def request(self, asked: Asked) -> Outcome:
         """Grants and certifies, or takes note of a request that waits for approvals, or refuses; in the log when this returns.
 
-        Raises `Replayed` for another statement with an id that is in the log, and what `Log.append` and the signer raise.
+        Or the same for another certificate within a grant. Raises `Replayed` for another statement with an id that is in the
+        log, `NotFound`, and what `Log.append` and the signer raise.
         """
-        return self._outcome(self.log.append(lambda tail: self._decide(asked, tail, self._asked_for)))
+        return self.outcome(self.log.append(self._answering(asked)))
 
-    def certificate(self, asked: Asked) -> Issued | RequestEntry | RefuseEntry:
-        """Another certificate within a grant, or a refusal. Raises like `request`, and `NotFound`."""
-        return self._outcome(self.log.append(lambda tail: self._decide(asked, tail, self._again_for)))
+    def decide(self, all_: Sequence[Asked]) -> list[Made]:
+        """What `request` decides, for many: one after the other and in one commit. What it would raise is in its place."""
+        return self.log.append_all([self._answering(asked) for asked in all_])
 
-    def act(self, said: Said) -> AnyEntry:
-        """Takes note of what a person did about a request or a person, or refuses it. Raises like `request`, and `NotFound`."""
-        return self.log.append(lambda tail: self._decide(said, tail, lambda known, at: [acts.act(known, at)]))[0]
-
-    def _outcome(self, entries: Sequence[AnyEntry]) -> Issued | RequestEntry | RefuseEntry:
+    def outcome(self, entries: Sequence[AnyEntry]) -> Outcome:
+        """What was decided in these entries, with the certificate where there is one. Raises what the signer raises."""
         match entries:
             case [RequestEntry() as request, *_, IssueEntry() as issue]:
                 proof = self.log.proof(issue.index)  # before it is signed: what too few have seen leaves the CA for nobody
@@ -134,6 +133,18 @@ class CertificateAuthority:
                 return entry
             case _:
                 raise Malformed(f"entry {entries[0].index} is no answer to a request")
+
+    def act(self, said: Said) -> AnyEntry:
+        """Takes note of what a person did about a request or a person, or refuses it. Raises like `request`, and `NotFound`."""
+        return self.log.append(lambda tail: self._decide(said, tail, lambda known, at: [acts.act(known, at)]))[0]
+
+    @property
+    def at_once(self) -> bool:
+        """Whether what was decided is certified without waiting for others: no witness is required, and the key is in here."""
+        return self._signer.at_once and not (self.log.witnesses and self.log.witnesses.required)
+
+    def _answering(self, asked: Asked) -> Make:
+        return lambda tail: self._decide(asked, tail, self._answer)
 
     def _decide(self, said: _S, tail: Tail, how: Callable[[_S, Moment], Sequence[AnyEntry]]) -> Sequence[AnyEntry]:
         known, at = tail.caused_by(said.statement.id), Moment(tail, self._in_force(tail), self.on_call)
@@ -145,25 +156,22 @@ class CertificateAuthority:
             raise Stale(f"the statement became older than {FRESH} s while the log was busy", "Try again")
         return how(said, at)
 
-    def _asked_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
-        said = asked.wanted
-        if not isinstance(said, RequestStatement):
-            raise Malformed("the statement does not ask for a role", 'Its action must be "request"')
-        request = asking.ask(asked, said, at, self._uncertifiable(asked, at.rules.policy))
-        if isinstance(request, RefuseEntry) or request.steps:
-            return [request]
-        until = at.seconds + request.privilege.duration
-        return [request, self._issue(asked, at, request, request.privilege, until, request.index + 1)]
-
-    def _again_for(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
-        said = asked.wanted
-        if not isinstance(said, CertificateStatement):
-            raise Malformed("the statement does not ask for a certificate", 'Its action must be "certificate"')
-        held = at.case(at.request(said.request)).current
-        renewal = asking.renew(asked, held, at, self._uncertifiable(asked, at.rules.policy))
-        if isinstance(renewal, RefuseEntry):
-            return [renewal]
-        return [held.entry, renewal, self._issue(asked, at, held.entry, held.privilege, renewal.until, renewal.index + 1)]
+    def _answer(self, asked: Asked, at: Moment) -> Sequence[AnyEntry]:
+        uncertifiable = self._uncertifiable(asked, at.rules.policy)
+        match asked.wanted:
+            case RequestStatement() as said:
+                request = asking.ask(asked, said, at, uncertifiable)
+                if isinstance(request, RefuseEntry) or request.steps:
+                    return [request]
+                until = at.seconds + request.privilege.duration
+                return [request, self._issue(asked, at, request, request.privilege, until, request.index + 1)]
+            case CertificateStatement() as said:
+                held = at.case(at.request(said.request)).current
+                renewal = asking.renew(asked, held, at, uncertifiable)
+                if isinstance(renewal, RefuseEntry):
+                    return [renewal]
+                issue = self._issue(asked, at, held.entry, held.privilege, renewal.until, renewal.index + 1)
+                return [held.entry, renewal, issue]
 
     def _issue(
         self, asked: Asked, at: Moment, request: RequestEntry, privilege: Privilege, until: int, serial: int

@@ -27,11 +27,15 @@ from ca.wire import Reader
 
 _LATELY: Final = 8  # commits whose entries are proven without reading the store
 
-__all__ = ["Log", "Make", "Memory", "Node", "Reading", "Store", "Tail", "Writing"]
+__all__ = ["Log", "Made", "Make", "Memory", "Node", "Reading", "Store", "Tail", "Writing"]
 
 
 class Witnesses(Protocol):
     """Others who watch the log, and cosign its checkpoints."""
+
+    @property
+    def required(self) -> bool:
+        """Whether a certificate has to wait for them."""
 
     def demand_one_history(self) -> None:
         """Raises `LogDamaged` when one of them has seen more of this log than there is, or another one. At once."""
@@ -46,13 +50,15 @@ class Witnesses(Protocol):
         """The note that everybody is shown, with the cosignatures that there are. At once."""
 
 
-class _Waiting:
-    """One caller of `append`, its entries or its error."""
+Made = Sequence[AnyEntry] | BaseException  # what became of one `Make`: its entries, or why there are none
 
-    def __init__(self, make: Make) -> None:
-        self.make = make
-        self.made: Sequence[AnyEntry] = ()
-        self.error: BaseException | None = None
+
+class _Waiting:
+    """One caller of `append`, and what became of each of its calls."""
+
+    def __init__(self, makes: Sequence[Make]) -> None:
+        self.makes = makes
+        self.made: list[Made] = []
         self.answered = False
         self.turn = Lock()  # held until it is answered, or has to commit for all who wait
         self.turn.acquire()
@@ -125,9 +131,19 @@ class Log:
         and appends nothing. Raises `LogUnwritable`, `ClockWentBack` or `SignerFailed`: then nothing was appended; `LogDamaged`,
         too, while a witness has seen another history than this one.
         """
-        if self.witnesses is not None:
-            self.witnesses.demand_one_history()
-        waiting = _Waiting(make)
+        [made] = self.append_all([make])
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def append_all(self, makes: Sequence[Make]) -> list[Made]:
+        """Appends like `append`, one after the other and in one commit, and returns what that would return or raise."""
+        try:
+            if self.witnesses is not None:
+                self.witnesses.demand_one_history()
+        except LogDamaged as damaged:
+            return [damaged] * len(makes)
+        waiting = _Waiting(makes)
         with self._queueing:
             self._queue.append(waiting)
             waits, self._committing = self._committing, True
@@ -135,8 +151,6 @@ class Log:
             waiting.turn.acquire()
         if not waiting.answered:
             self._commit_all()
-        if waiting.error is not None:
-            raise waiting.error
         return waiting.made
 
     def _commit_all(self) -> None:
@@ -163,14 +177,14 @@ class Log:
                 added = Batch(self._remembered(memory, writing), writing, self._clock())
                 self._check_clock(added)
                 for waiting in batch:
-                    _make(waiting, added)
+                    waiting.made = [_made(make, added) for make in waiting.makes]
                 memory = self._signed(added) if added.grew else added.memory
             self._memory = memory
             if added.grew and memory.note:
                 self._grown_lately.append(added.grown(memory.note))
         except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
             for waiting in batch:
-                waiting.error = error
+                waiting.made = [error] * len(waiting.makes)
 
     def _remembered(self, memory: Memory | None, writing: Writing) -> Memory:
         """Where the log stands: as remembered, unless another process wrote meanwhile."""
@@ -282,11 +296,11 @@ class Log:
             raise LogDamaged(f"the log is not the one that was signed at {remembered.size} entries: it was rewritten", RESTORE)
 
 
-def _make(waiting: _Waiting, batch: Batch) -> None:
-    """Makes and adds one caller's entries. An error is that caller's alone."""
+def _made(make: Make, batch: Batch) -> Made:
+    """Makes and adds one call's entries. An error is that call's alone."""
     try:
-        made = waiting.make(Tail(batch.frontier.size, batch.time, batch.log, batch))
+        made = make(Tail(batch.frontier.size, batch.time, batch.log, batch))
         batch.add(made)
-        waiting.made = made
-    except Exception as error:  # raised again in its own caller's thread; the others of the batch go on
-        waiting.error = error
+    except Exception as error:  # for its own caller; the others of the batch go on
+        return error
+    return made

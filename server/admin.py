@@ -105,25 +105,28 @@ def serve(dir_: Path, listen: str | None, passphrase_file: Path | None) -> None:
     requestlog.configure()
     opened = open_ca(dir_, asker(passphrase_file))
     settings = config.listening(opened.config, listen)
+    app = create_app(
+        opened.ca,
+        opened.store,
+        waiting=settings.threads // 2,
+        per_minute=settings.statements_per_minute,
+        reserve=settings.reserve,
+    )
     try:
         serve_until_stopped(
-            create_app(
-                opened.ca,
-                opened.store,
-                behind_proxy=settings.behind_proxy,
-                waiting=settings.threads // 2,
-                per_minute=settings.statements_per_minute,
-                reserve=settings.reserve,
-            ),
+            app,
             Listen.parse(settings.listen),
             tls=_tls(dir_, settings),
             threads=settings.threads,
+            together=app,
+            behind_proxy=settings.behind_proxy,
             on_hangup=lambda: _reload(opened),
             on_ready=lambda url: click.echo(f"jit-ssh-ca: serving {opened.ca.trust.origin} on {url}"),
             on_stop=opened.release,
         )
     finally:
         opened.on_call.close()
+        opened.store.settle()
 
 
 def _tls(dir_: Path, settings: config.Config) -> tuple[Path, Path] | None:

@@ -8,16 +8,15 @@ from functools import cache
 from http import HTTPStatus
 from itertools import islice
 from threading import BoundedSemaphore
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, g, render_template, request
 
 from ca import entry, krl, policy
 from ca.acts import Said
-from ca.asking import Asked
-from ca.entry import LockEntry, RefuseEntry, RequestEntry, UnlockEntry
+from ca.entry import LockEntry, RefuseEntry, UnlockEntry
 from ca.errors import BadSignature, Forbidden, Malformed, NotFound
-from ca.issue import CertificateAuthority, Issued
+from ca.issue import CertificateAuthority
 from ca.merkle import MAX_SIZE
 from ca.policy import Facts
 from ca.roles import Policy
@@ -26,6 +25,7 @@ from ca.store.sqlite import Filter, SqliteStore
 from server import emergency, identity, problems, tiles, told
 from server.casefiles import CaseFiles
 from server.cases import Cases
+from server.issuing import CERTIFICATES, REQUESTS, Issuing, Post
 from server.pace import Pace
 from server.room import demand_room
 from server.search import Search, words
@@ -55,6 +55,7 @@ class Door:
         self._search = Search(store.path.parent, store)
         self._may_wait = BoundedSemaphore(waiting)
         self._pace = pace
+        self.issuing = Issuing(ca, self._cases, pace, clock)
         self._sittings = Sittings()
         self._reserve = reserve
         self._krl = (-1, -1), b""  # the size and minute of the newest list, and the list: it is open to everybody
@@ -62,12 +63,12 @@ class Door:
     def routes(self) -> Blueprint:
         """Every route there is."""
         routes = Blueprint("api", __name__)
-        routes.post("/v1/requests")(self.ask)
+        routes.post(REQUESTS)(self.ask)
         routes.get("/v1/requests")(self.requests)
         routes.get("/v1/requests/<int:index>")(self.request)
         routes.get("/v1/cases/<int:index>")(self.case)
         routes.post("/v1/requests/<int:index>/<any(approve, deny, withdraw, drop, review):action>")(self.answer)
-        routes.post("/v1/certificates")(self.another)
+        routes.post(CERTIFICATES)(self.ask)
         routes.post("/v1/revocations")(self.revoke)
         routes.post("/v1/locks")(self.lock)
         routes.get("/v1/krl")(self.krl)
@@ -85,42 +86,11 @@ class Door:
         return routes
 
     def ask(self) -> Response:
-        """A person asks for a role: the certificate, a request that waits, or a problem with the decision's reasons."""
-        return self._asked(self._ca.request)
-
-    def another(self) -> Response:
-        """A person asks for another certificate within a grant."""
-        return self._asked(self._ca.certificate)
-
-    def _asked(self, how: Callable[[Asked], Issued | RequestEntry | RefuseEntry]) -> Response:
-        rules = self._ca.rules.policy
-        body, now = request.get_data(), int(self._clock())
-        asked = identity.asked(body, request.remote_addr, rules, self._ca.trust.origin, now, self._cases.holder)
-        g.person = asked.person
-        self._pace.count(asked.person)
-        match how(asked):
-            case RefuseEntry() as refusal:
-                return problems.refusal(refusal, self._cases.could_approve(refusal, self._clock()))
-            case RequestEntry() as pending:
-                return self._case(pending.index, HTTPStatus.ACCEPTED)
-            case Issued() as issued:
-                members = told.issued(issued, rules) | self._grant(issued) | self._continues(issued)
-                return told.answer(members, HTTPStatus.CREATED)
-
-    def _continues(self, issued: Issued) -> dict[str, Any]:
-        """That the log of the certificate's proof continues the one of so many entries that the client has `seen`."""
-        seen = _number("seen")
-        return {} if seen is None else {"consistency": [step.hex() for step in self._ca.log.consistency(seen, issued.proof.size)]}
-
-    def _grant(self, issued: Issued) -> dict[str, Any]:
-        request = issued.request
-        # What this request made of the grant, not what later ones did: a statement that is repeated gets the same answer.
-        extensions = request.extension or 0
-        if issued.issue.index == request.index + 1:  # granted at once: the grant began with it
-            until = request.time // 1000 + request.privilege.duration
-            return {"until": until, "status": "granted", "extensions": extensions}
-        granted = self._cases.of(request.index, self._clock())
-        return {"until": granted.until, "status": granted.status, "extensions": extensions}
+        """A person asks for a role, or for another certificate within a grant: see `Issuing`."""
+        post = Post(g.exchange, request.query_string.decode("latin-1"), request.get_data())
+        [finish] = self.issuing.begin([post])
+        answer = finish()
+        return Response(answer.content, answer.status, answer.headers)
 
     def answer(self, index: int, action: str) -> Response:
         """A person approves, denies, withdraws or drops a request, or reviews a use of the emergency key: how it stands then."""
@@ -152,7 +122,7 @@ class Door:
         said = identity.said(request.get_data(), request.remote_addr, rules, self._ca.trust.origin, int(self._clock()))
         if kinds and not isinstance(said.statement, kinds):
             raise Malformed("the statement is for another address", "Send it where its action belongs")
-        g.person = said.person
+        g.exchange.person = said.person
         self._pace.count(said.person)
         return said
 
@@ -342,7 +312,7 @@ class Door:
             path += "?" + request.query_string.decode("latin-1")
         header, trust = request.headers.get("Authorization"), self._ca.trust
         who = identity.reader(header, path, request.remote_addr, rules, trust.origin, int(self._clock()))
-        g.person = who.person
+        g.exchange.person = who.person
         return who
 
 
@@ -363,7 +333,4 @@ def _filter() -> Filter:
 
 
 def _number(name: str) -> int | None:
-    text = request.args.get(name)
-    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Malformed(f"{name} is not a whole number: {text[:60]!a}")
-    return None if text is None else int(text)
+    return told.number(name, request.args.get(name))

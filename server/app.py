@@ -1,64 +1,86 @@
 """The Flask application: wiring only."""
 
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
-from flask import Flask, Response, g, request
-from werkzeug.middleware.proxy_fix import ProxyFix
+from flask import Flask, g, request
 
 from ca.issue import CertificateAuthority
 from ca.store.sqlite import SqliteStore
 from server import api, problems, requestlog
-from server.gateway import MAX_BODY
+from server.gateway import MAX_BODY, Answer, Request
+from server.issuing import CERTIFICATES, REQUESTS, Issuing, Post
 from server.pace import Pace
+from server.requestlog import Exchange
 
-_HEADERS = {
+_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_TARGETS: Final = {path.encode(): path for path in (REQUESTS, CERTIFICATES)}
+
+
+class Application(Flask):
+    """All routes as a WSGI application; and what asks for certificates also many at a time, without Flask's own share of it."""
+
+    issuing: Issuing
+
+    def takes(self, asking: Request) -> bool:
+        """Whether it is one to `begin` with others."""
+        return asking.method == "POST" and asking.target.partition(b"?")[0] in _TARGETS
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the last step waits for nobody outside this process."""
+        return self.issuing.at_once
+
+    def begin(self, many: Sequence[Request]) -> list[Callable[[], Answer]]:
+        """Takes the first steps for all: what gives each its answer."""
+        posts = [_post(asking) for asking in many]
+        finishing = self.issuing.begin(posts)
+        return [partial(_finished, *each) for each in zip(many, posts, finishing, strict=True)]
 
 
 def create_app(
     ca: CertificateAuthority,
     store: SqliteStore,
     *,
-    behind_proxy: bool = False,
     waiting: int = 8,
     per_minute: int | None = None,
     reserve: int = 0,
     clock: Callable[[], float] = time.time,
-) -> Flask:
+) -> Application:
     """The application over an opened CA; so many of its threads may wait for requests to change.
 
     `per_minute` statements of one person are taken, None for all; with `reserve` MiB free on the disk it calls itself ready.
-
-    `behind_proxy` believes the last X-Forwarded-For and -Proto: whoever can reach the application past that proxy could
-    then choose the address it sees.
     """
-    app = Flask(__name__)
+    app = Application(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    if behind_proxy:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]  # Flask's documented way
-    app.before_request(_begin)
-    app.register_blueprint(api.Door(ca, store, clock, waiting, Pace(per_minute), reserve).routes())
+    door = api.Door(ca, store, clock, waiting, Pace(per_minute), reserve)
+    app.issuing = door.issuing
+    app.register_blueprint(door.routes())
     problems.register(app)
-    app.after_request(_finish)
+    requestlog.follow(app, lambda: _headers(g.exchange, secure=request.is_secure))
     return app
 
 
-def _begin() -> None:
-    g.request_id = str(uuid.uuid4())
-    g.began = time.monotonic()
+def _post(asking: Request) -> Post:
+    target, _, query = asking.target.partition(b"?")
+    return Post(Exchange(asking.method, _TARGETS[target], asking.client), query.decode("latin-1"), bytes(asking.body))
 
 
-def _finish(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers["X-Request-Id"] = g.request_id
-    if request.is_secure:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    requestlog.record(response.status_code)
-    return response
+def _finished(asking: Request, post: Post, finish: Callable[[], Answer]) -> Answer:
+    answer = finish()
+    answer.headers.extend(_headers(post.exchange, secure=asking.scheme == "https").items())
+    post.exchange.record(int(answer.status[:3]))
+    return answer
+
+
+def _headers(exchange: Exchange, *, secure: bool) -> Mapping[str, str]:
+    """Of every answer."""
+    transport = {"Strict-Transport-Security": "max-age=31536000"} if secure else {}
+    return {**_HEADERS, "X-Request-Id": exchange.id, **transport}

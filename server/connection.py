@@ -5,24 +5,26 @@ the parser leaves open is bounded here: the time and the bytes that a client has
 """
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
 import httptools
 
-from server.gateway import MAX_BODY, READ_ANYWAY, Answer, Request, address
+from server.gateway import MAX_BODY, READ_ANYWAY, Answer, Done, Request, address, problem
 
 CLIENT_BYTES: Final = 4 * MAX_BODY  # for a whole request: line, headers, body and trailers
 MOST_AHEAD: Final = 100  # requests that a client may send before it is answered
 
-Done = Callable[[Answer | BaseException], None]
 _CLOSING: Final = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0")]
+_TOO_LARGE: Final = problem(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"The body of a request has at most {MAX_BODY} bytes."
+)
 _NOT_HTTP: Final = Answer("400 Bad Request", _CLOSING, b"")
 _FAILED: Final = Answer("500 Internal Server Error", _CLOSING, b"")
 
@@ -185,7 +187,11 @@ class Connection(asyncio.Protocol):
             return
         keep_alive = request.keep_alive and not self._turns.stopping and not isinstance(answered, BaseException)
         said = _FAILED if isinstance(answered, BaseException) else answered
-        self._send(said, head=request.method == "HEAD", keep_alive=keep_alive)
+        try:
+            self._send(said, head=request.method == "HEAD", keep_alive=keep_alive)
+        except Exception:  # a header that no header can be; without this nothing would end the connection
+            self.cut_off()
+            raise
         if keep_alive:
             self._next()
 
@@ -228,20 +234,3 @@ class Connection(asyncio.Protocol):
 @lru_cache(maxsize=1)
 def _date(now: int) -> str:
     return formatdate(now, usegmt=True)
-
-
-def _too_large() -> Answer:
-    problem = {
-        "type": "urn:jit-ssh:problem:too-large",
-        "title": "Content Too Large",
-        "status": 413,
-        "detail": f"The body of a request has at most {MAX_BODY} bytes.",
-        "hint": "",
-        "code": "too-large",
-    }
-    content = json.dumps(problem).encode()
-    headers = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(content)))]
-    return Answer("413 Content Too Large", headers, content)
-
-
-_TOO_LARGE: Final = _too_large()

@@ -7,9 +7,12 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import uuid4
 
-from flask import g, request
+from flask import Flask, Response, g, request
 
 _log = logging.getLogger("jit-ssh.requests")
 
@@ -40,17 +43,46 @@ def configure() -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
-def record(status: int) -> None:
-    """Writes the line of the request that was just answered."""
-    members = {
-        "request_id": g.request_id,
-        "method": request.method,
-        "path": request.path[:200],
-        "status": status,
-        "code": g.get("code"),
-        "detail": g.get("detail"),
-        "person": g.get("person"),
-        "address": request.remote_addr,
-        "ms": round((time.monotonic() - g.began) * 1000, 1),
-    }
-    _log.info("request", extra={"members": {name: value for name, value in members.items() if value is not None}})
+@dataclass
+class Exchange:
+    """A request that is being answered, as far as the server's log tells of it."""
+
+    method: str
+    path: str
+    address: str | None
+    person: str | None = None
+    code: str | None = None  # of the problem, if it is one
+    detail: str | None = None
+    id: str = field(default_factory=lambda: str(uuid4()))
+    began: float = field(default_factory=time.monotonic)
+
+    def record(self, status: int) -> None:
+        """Writes its line, with the status of the answer."""
+        members = {
+            "request_id": self.id,
+            "method": self.method,
+            "path": self.path[:200],
+            "status": status,
+            "code": self.code,
+            "detail": self.detail,
+            "person": self.person,
+            "address": self.address,
+            "ms": round((time.monotonic() - self.began) * 1000, 1),
+        }
+        _log.info("request", extra={"members": {name: value for name, value in members.items() if value is not None}})
+
+
+def follow(app: Flask, headers: Callable[[], Mapping[str, str]]) -> None:
+    """Gives each request of the application its `g.exchange`, its answer these headers where it has none, and both a line."""
+
+    def begin() -> None:
+        g.exchange = Exchange(request.method, request.path, request.remote_addr)
+
+    def finish(response: Response) -> Response:
+        for name, value in headers().items():
+            response.headers.setdefault(name, value)
+        g.exchange.record(response.status_code)
+        return response
+
+    app.before_request(begin)
+    app.after_request(finish)

@@ -11,18 +11,23 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from wsgiref.types import WSGIApplication
 
-from server.connection import Connection, Done, Turns
-from server.gateway import Request, Threads, answer
+from server.connection import Connection, Turns
+from server.gateway import Done, Gathering, Request, Threads, Together, answer, problem
 from server.listening import Listen, open_socket, tls_context
 
 CLIENT_SECONDS = 10  # for a TLS handshake, for a whole request, for silence between two, for taking the last of an answer
 MAX_CONNECTIONS = 1000
+MOST_WAITING = MAX_CONNECTIONS  # requests; more are those of clients that went away and came again
 STOP_SECONDS = 15  # after a stop signal, for the requests that are being answered
 
+_BUSY: Final = problem(
+    HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests wait to be answered.", [("Retry-After", "1")]
+)
 _log = logging.getLogger(__name__)
 
 
@@ -32,11 +37,16 @@ def serve(
     *,
     tls: tuple[Path, Path] | None,
     threads: int,
+    together: Together | None = None,
+    behind_proxy: bool = False,
     on_hangup: Callable[[], None],
     on_ready: Callable[[str], None],
     on_stop: Callable[[], None],
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, from the main thread; `tls` names the PEM files of the chain and of its key.
+
+    What `together` takes is answered by it and not by `app`. `behind_proxy` believes the last X-Forwarded-For and -Proto: whoever
+    can reach this server past that proxy could then choose the address it sees.
 
     `on_ready` gets the URL, with the real port, when connections are accepted. `on_stop` is called, on the event loop, when
     the stop begins: it lets go requests that wait for something. SIGHUP calls `on_hangup` in a thread of
@@ -56,7 +66,7 @@ def serve(
                 server.loop.call_soon_threadsafe(context.load_cert_chain, *tls)
 
         with asyncio.Runner() as runner:
-            server = _Server(app, threads, runner.get_loop(), renew, on_stop)
+            server = _Server(app, threads, runner.get_loop(), renew, on_stop, together, behind_proxy=behind_proxy)
             runner.run(server.listen(listener, context))
             on_ready(listen.url(listener, encrypted=context is not None))
             runner.run(server.stopped())
@@ -77,13 +87,18 @@ class _Server:
         loop: asyncio.AbstractEventLoop,
         on_hangup: Callable[[], None],
         on_stop: Callable[[], None],
+        together: Together | None,
+        *,
+        behind_proxy: bool,
     ) -> None:
         self.loop = loop
+        self._behind_proxy = behind_proxy
         self._app = app
         self._turns = Turns(CLIENT_SECONDS, MAX_CONNECTIONS)
         self._on_hangup = on_hangup
         self._on_stop = on_stop
         self._threads = Threads(threads, "request", loop)
+        self._gathering = Gathering(together, self._threads, loop) if together else None
         self._hangups = Threads(1, "hangup", loop)
         self._stop = asyncio.Event()
 
@@ -101,7 +116,14 @@ class _Server:
         self.loop.add_signal_handler(signal.SIGHUP, lambda: self._hangups.run(self._on_hangup, _report))
 
     def _ask(self, request: Request, done: Done) -> None:
-        self._threads.run(lambda: answer(self._app, request), done)
+        if self._behind_proxy:
+            request.believe_proxy()
+        if self._threads.waiting + (self._gathering.waiting if self._gathering else 0) > MOST_WAITING:
+            self.loop.call_soon(done, _BUSY)
+        elif self._gathering and self._gathering.takes(request):
+            self._gathering.add(request, done)
+        else:
+            self._threads.run(lambda: answer(self._app, request), done)
 
     async def stopped(self) -> None:
         """Returns when a signal has stopped the server and the requests in flight are answered, or their time is over."""

@@ -1,4 +1,4 @@
-"""How the HTTP door words what it found: values in, members of JSON out."""
+"""How the HTTP door reads its parameters and words what it found: values in, members of JSON out."""
 
 from http import HTTPStatus
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from flask import Response
 
 from ca import canonical, policy
+from ca.errors import Malformed
 from ca.issue import Issued
 from ca.policy import Decision, Denied, Facts, Granted, Pending
 from ca.roles import Policy, Role
@@ -14,6 +15,13 @@ from ca.roles import Policy, Role
 def answer(members: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
     """These members as JSON; dataclasses are members, too."""
     return Response(canonical.encode(members), status, mimetype="application/json")
+
+
+def number(name: str, text: str | None) -> int | None:
+    """The value of a parameter that is a whole number, if it is given. Raises `Malformed`."""
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Malformed(f"{name} is not a whole number: {text[:60]!a}")
+    return None if text is None else int(text)
 
 
 def issued(given: Issued, rules: Policy) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """A witness's HTTP door (C2SP tlog-witness): one address, to which logs post their checkpoints. It decides nothing itself."""
 
 import logging
-import time
-import uuid
 from http import HTTPStatus
+from typing import Final
 
 from flask import Flask, Response, g, request
 
@@ -13,6 +12,7 @@ from server import problems, requestlog
 from server.gateway import MAX_BODY
 from server.witness_store import Witness
 
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _log = logging.getLogger("jit-ssh.witness")
 
 
@@ -20,9 +20,8 @@ def create_app(witness: Witness) -> Flask:
     """The application over an opened witness."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.before_request(_begin)
     problems.register(app)  # for what is not of the protocol: another path, another method
-    app.after_request(_finish)
+    requestlog.follow(app, lambda: _HEADERS)
 
     @app.post("/add-checkpoint")
     def add_checkpoint() -> Response:
@@ -39,22 +38,10 @@ def create_app(witness: Witness) -> Flask:
 
 
 def _refused(error: JitSshError) -> Response:
-    g.code, g.detail = error.code, error.message
+    g.exchange.code, g.exchange.detail = error.code, error.message
     status = STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
     if isinstance(error, Conflict):
         return Response(f"{error.size}\n", status, content_type=SIZE_TYPE)
     if status in {HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE}:
         _log.error("not cosigned: %s", error.message)
     return Response(f"{error.message}\n", status, mimetype="text/plain")
-
-
-def _begin() -> None:
-    g.request_id = str(uuid.uuid4())
-    g.began = time.monotonic()
-
-
-def _finish(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    requestlog.record(response.status_code)
-    return response

@@ -99,6 +99,11 @@ class Witnesses:
 
     # ------------------------------------------------------------- for the log
 
+    @property
+    def required(self) -> bool:
+        """Whether somebody has to wait for them."""
+        return bool(self._quorum.required)
+
     def demand_one_history(self) -> None:
         """Raises `LogDamaged` when a witness has seen more of this log than there is, or another one; until a new start."""
         if self._alarms:

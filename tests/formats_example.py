@@ -48,6 +48,8 @@ _SHOWN: Final = re.compile(r"^`(?P<name>[a-z0-9./-]+)`:\n\n```\n(?P<content>.*?)
 class FixedKey:
     """An Ed25519 key whose 32 private bytes are all the same number."""
 
+    at_once = True
+
     def __init__(self, number: int) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
         self.raw = self._key.public_key().public_bytes_raw()

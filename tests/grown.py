@@ -111,7 +111,7 @@ class Company:
     def _certificate(self, person: str, request: int) -> None:
         fresh = MemoryKey()
         said = self._said(person, "certificate", request=request, key=fresh.public_key.line)
-        self.opened.ca.certificate(Asked(**said, possession=fresh.sshsig(said["text"].encode())))
+        self.opened.ca.request(Asked(**said, possession=fresh.sshsig(said["text"].encode())))
 
     def _act(self, person: str, action: str, **members: object) -> None:
         self.opened.ca.act(Said(**self._said(person, action, **members)))

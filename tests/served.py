@@ -7,12 +7,16 @@ every held request go on.
 import json
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, request
 
 from ca.errors import Misconfigured
 from server import serving
+from server.gateway import Answer, Request
 from server.listening import Listen
 
 app = Flask(__name__)
@@ -51,10 +55,36 @@ def fail() -> str:
     raise KeyboardInterrupt  # what Flask does not turn into an answer
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """Says how long the bodies of `POST /together` are, and how many it was given at a time."""
+
+    at_once: bool
+
+    def takes(self, asking: Request) -> bool:
+        return asking.target == b"/together"
+
+    def begin(self, many: Sequence[Request]) -> list[Callable[[], Answer]]:
+        say(f"begun {len(many)}")
+        if any(asking.body == b"hold" for asking in many):
+            released.wait()
+        if any(asking.body == b"fail" for asking in many):
+            raise KeyboardInterrupt
+        return [partial(self.finish, bytes(asking.body)) for asking in many]
+
+    def finish(self, body: bytes) -> Answer:
+        if body == b"late":
+            released.wait()
+        if body == b"bad":
+            raise KeyboardInterrupt
+        return Answer("200 OK", [("Content-Length", "1"), ("X-Odd", "\u2028" if body == b"odd" else "")], b"%d" % len(body))
+
+
 def main() -> None:
     options = json.loads(sys.argv[1])
     serving.CLIENT_SECONDS = options.get("client_seconds", serving.CLIENT_SECONDS)
     serving.STOP_SECONDS = options.get("stop_seconds", serving.STOP_SECONDS)
+    serving.MOST_WAITING = options.get("most_waiting", serving.MOST_WAITING)
     serving.MAX_CONNECTIONS = options.get("max_connections", serving.MAX_CONNECTIONS)
 
     def on_hangup() -> None:
@@ -73,6 +103,8 @@ def main() -> None:
         Listen.parse(options.get("listen", "127.0.0.1:0")),
         tls=(Path(tls[0]), Path(tls[1])) if tls else None,
         threads=options.get("threads", 2),
+        together=Lengths(options.get("at_once", True)),
+        behind_proxy=options.get("behind_proxy", False),
         on_hangup=on_hangup,
         on_ready=lambda url: say(f"ready {url}"),
         on_stop=lambda: say("stopping"),

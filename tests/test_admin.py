@@ -229,7 +229,10 @@ def old_copy(ca: Path) -> None:
     before = (ca / "policies" / "people.toml").read_text()
     (ca / "policies" / "people.toml").write_text(before + "# changed\n")
     running = Running(ca)
+    running.fetch("/readyz")  # so that a thread of the server reads as well
     assert running.stops() == 0
+    left = ca / "jit-ssh.db-wal"
+    assert not left.exists() or left.stat().st_size == 0, "after a stop the file alone is the database"
     shutil.move(ca / "backup.db", ca / "jit-ssh.db")
 
 

@@ -15,8 +15,9 @@ from ca import errors
 from ca.checkpoint import open_checkpoint
 from ca.errors import JitSshError, SignerFailed
 from ca.trust import Trust
-from server import problems, requestlog
+from server import gateway, problems, requestlog
 from server.app import create_app
+from server.gateway import Request
 from tests.policies import key
 from tests.world import FILES, World
 
@@ -232,11 +233,14 @@ def test_an_error_that_nobody_foresaw_shows_nothing(world: World, caplog: pytest
 
 
 def address(world: World, *, behind_proxy: bool, forwarded: str) -> str | None:
-    client = create_app(world.ca, world.store, behind_proxy=behind_proxy, clock=lambda: world.now).test_client()
-    headers = {"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}
-    answer = client.post("/v1/requests", json=world.body("ana"), headers=headers)
-    assert answer.status_code == 201
-    assert ("Strict-Transport-Security" in answer.headers) == behind_proxy
+    headers = [(b"X-Forwarded-For", forwarded.encode()), (b"X-Forwarded-Proto", b"https")]
+    body = bytearray(json.dumps(world.body("ana")).encode())
+    asking = Request("http", ("ca", 80), "127.0.0.1", b"/v1/requests", "POST", "1.1", headers, body)
+    if behind_proxy:
+        asking.believe_proxy()
+    answer = gateway.answer(create_app(world.ca, world.store, clock=lambda: world.now), asking)
+    assert answer.status == "201 Created"
+    assert ("Strict-Transport-Security" in dict(answer.headers)) == behind_proxy
     found = world.entries()[-2]
     return getattr(found, "address", None)
 

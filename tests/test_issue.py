@@ -17,7 +17,7 @@ from ca.checkpoint import VerifierKey
 from ca.entry import AnyEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
 from ca.errors import ClockWentBack, LogUnwritable, Misconfigured, SignerFailed
 from ca.issue import CertificateAuthority
-from ca.log import Log, Tail
+from ca.log import Log, Made, Make, Tail
 from ca.signers.file import FileSigner
 from ca.store.sqlite import SqliteStore
 from ca.wire import Reader, string
@@ -184,18 +184,18 @@ def test_a_person_removed_while_the_request_waited_is_refused(world: World) -> N
     """The policy that counts is that of the decision, not that of the signature's check."""
     body = world.body("ana")
     waiting, reloaded = threading.Event(), threading.Event()
-    append = world.ca.log.append
+    append = world.ca.log.append_all
 
-    def late(make: Callable[[object], object]) -> object:
+    def late(makes: Sequence[Make]) -> list[Made]:
         waiting.set()
         reloaded.wait(20)
-        return append(make)  # type: ignore[arg-type]
+        return append(makes)
 
     with ThreadPoolExecutor(1) as threads:
-        world.ca.log.append = late  # type: ignore[method-assign,assignment]
+        world.ca.log.append_all = late  # type: ignore[method-assign]
         answer = threads.submit(world.post, body)
         assert waiting.wait(20)
-        world.ca.log.append = append  # type: ignore[method-assign]
+        world.ca.log.append_all = append  # type: ignore[method-assign]
         world.adopt(people=world.files["people.toml"].decode().replace("[people.ana]", "[people.ann]"))
         reloaded.set()
         assert answer.result().status_code == 401

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from ca.errors import Misconfigured
 from server.connection import CLIENT_BYTES
-from server.gateway import MAX_BODY
+from server.gateway import MAX_BODY, MOST_TOGETHER
 from server.listening import Listen, open_socket, tls_context
 
 POST = b"POST /length HTTP/1.1\r\nHost: ca\r\n"
@@ -528,6 +528,116 @@ def test_requests_wait_for_a_thread_and_none_is_lost(serve: Serve) -> None:
         assert all(everything(connection).endswith(b"finished") for connection in waiting)
 
 
+def test_more_than_may_wait_are_told_to_come_back(serve: Serve) -> None:
+    """A client that goes away leaves its request in the queue: without an end to that, coming again fills the memory."""
+    served = serve(fresh=True, threads=1, most_waiting=3)
+    with served.connects() as first:
+        first.sendall(b"GET /hold HTTP/1.1\r\nHost: ca\r\nConnection: close\r\n\r\n")
+        served.says("held")
+        for _ in range(4):
+            with served.connects() as left:
+                left.sendall(POST + b"Content-Length: 5\r\n\r\nhello")
+        await_busy(served)
+        busy = served.answers()
+        assert (busy.status, json.loads(busy.content)["code"]) == (503, "busy")
+        assert busy.headers["Retry-After"] == "1"
+        assert served.answers("/together").status == 503
+        served.releases()
+        assert everything(first).endswith(b"finished")
+    assert served.still_lives()
+
+
+def await_busy(served: Served) -> None:
+    """Those who went away may not all have been read."""
+    while True:
+        with served.connects() as connection:
+            connection.sendall(POST + b"Content-Length: 5\r\nConnection: close\r\n\r\nhello")
+            connection.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                assert b" 503 " in everything(connection)
+                return
+
+
+# ----------------------------------------------------------------- many together
+
+
+def together(served: Served, body: bytes) -> socket.socket:
+    connection = served.connects()
+    head = b"POST /together HTTP/1.1\r\nHost: ca\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    connection.sendall(head % len(body) + body)
+    return connection
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_comes_while_others_are_begun_is_begun_together(serve: Serve, *, at_once: bool) -> None:
+    served = serve(fresh=True, at_once=at_once)
+    with contextlib.ExitStack() as open_:
+        first = open_.enter_context(together(served, b"hold"))
+        served.says("begun 1")
+        bodies = [b"x" * length for length in range(9)]
+        waiting = [open_.enter_context(together(served, body)) for body in bodies]
+        assert served.still_lives()  # which was read after all of them
+        served.releases()
+        assert everything(first).endswith(b"4")
+        served.says("begun 9")
+        assert [everything(connection)[-1:] for connection in waiting] == [b"%d" % len(body) for body in bodies]
+
+
+def test_no_more_are_begun_at_a_time_than_may_wait_for_each_other(serve: Serve) -> None:
+    served = serve(fresh=True)
+    with contextlib.ExitStack() as open_:
+        first = open_.enter_context(together(served, b"hold"))
+        served.says("begun 1")
+        waiting = [open_.enter_context(together(served, b"x")) for _ in range(MOST_TOGETHER + 1)]
+        assert served.still_lives()
+        served.releases()
+        served.says(f"begun {MOST_TOGETHER}")
+        served.says("begun 1")
+        assert everything(first).endswith(b"4")
+        assert all(everything(connection).endswith(b"1") for connection in waiting)
+
+
+def test_a_last_step_that_waits_for_others_holds_up_nobody_else(serve: Serve) -> None:
+    served = serve(fresh=True, at_once=False)
+    with together(served, b"late") as late:
+        served.says("begun 1")
+        with together(served, b"xx") as other:
+            served.says("begun 1")
+            assert everything(other).endswith(b"2")
+        served.releases()
+        assert everything(late).endswith(b"4")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_one_that_breaks_breaks_alone_and_the_thread_lives_on(serve: Serve, *, at_once: bool) -> None:
+    served = serve(fresh=True, at_once=at_once)
+    for body, status in ((b"bad", b" 500 "), (b"fail", b" 500 "), (b"xx", b" 200 ")):
+        with together(served, body) as connection:
+            served.says("begun 1")
+            assert status in everything(connection)
+
+
+def test_an_answer_that_http_cannot_carry_closes_the_connection(serve: Serve) -> None:
+    served = serve(fresh=True)
+    with together(served, b"odd") as connection:
+        served.says("begun 1")
+        assert everything(connection) == b""
+    assert served.still_lives()
+
+
+def test_behind_a_proxy_its_word_for_the_address_is_taken_and_nobody_elses(serve: Serve) -> None:
+    served = serve(behind_proxy=True)
+    for headers, address, scheme in (
+        ({"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"}, "198.51.100.7", "https"),
+        ({"X-Forwarded-For": "10.0.0.1, 198.51.100.7", "X-Forwarded-Proto": "https, http"}, "198.51.100.7", "http"),
+        ({"X-Forwarded-For": "10.0.0.1,"}, "127.0.0.1", "http"),
+        ({"X_Forwarded_For": "198.51.100.7"}, "127.0.0.1", "http"),
+        ({"Forwarded": "for=198.51.100.7"}, "127.0.0.1", "http"),
+    ):
+        found = served.environ(headers)
+        assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == (address, scheme), headers
+
+
 # ------------------------------------------------------------------------ TLS
 
 
@@ -579,6 +689,7 @@ def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_lets_the_request_in_flight_finish_and_refuses_new_ones(serve: Serve, number: signal.Signals) -> None:
     served = serve(fresh=True)
+    assert served.still_lives(), "and then there is no connection for a moment"
     with served.connects() as connection:
         connection.sendall(b"GET /hold HTTP/1.1\r\nHost: ca\r\n\r\n")
         served.says("held")

@@ -267,6 +267,8 @@ def test_a_signer_of_no_known_kind_is_refused(uri: str, tmp_path: Path) -> None:
 class Lying:
     """A signer under a real public key whose every signature is `answer`."""
 
+    at_once = True
+
     def __init__(self, public_key: PublicKey, answer: bytes) -> None:
         self.public_key = public_key
         self._answer = answer

@@ -106,6 +106,7 @@ class CountingSigner:
     def __init__(self, inner: Signer) -> None:
         self._inner = inner
         self.public_key = inner.public_key
+        self.at_once = inner.at_once
         self.calls = 0
 
     def sign(self, message: bytes) -> bytes:

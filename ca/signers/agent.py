@@ -3,6 +3,8 @@
 Whoever can open the agent's socket can sign without leaving an entry; nobody can copy the key through it.
 """
 
+from typing import Final
+
 from ca.errors import SignerFailed
 from ca.keys import PublicKey, fingerprint
 from ca.signers.agent_socket import Agent
@@ -10,6 +12,8 @@ from ca.signers.agent_socket import Agent
 
 class AgentSigner:
     """Signs with a key that an agent holds."""
+
+    at_once: Final = False
 
     def __init__(self, agent: Agent, wanted: str) -> None:
         """Finds the key with this `SHA256:` fingerprint. Raises `SignerFailed` when the agent does not hold it."""

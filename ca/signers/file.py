@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,6 +24,8 @@ _CURVE_HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "se
 
 class FileSigner:
     """Signs with a private key held in this process."""
+
+    at_once: Final = True
 
     def __init__(self, path: Path, passphrase: Callable[[Path], bytes]) -> None:
         """Reads the key; `passphrase` is asked only if the file is encrypted.

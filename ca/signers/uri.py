@@ -15,6 +15,10 @@ class Signer(Protocol):
     """A key that signs, wherever it lives."""
 
     @property
+    def at_once(self) -> bool:
+        """Whether it signs without waiting for another program."""
+
+    @property
     def public_key(self) -> PublicKey:
         """Its public half."""
 

@@ -463,6 +463,18 @@ class SqliteStore:
             f"the log cannot be written: {error}", "Mend the disk, or restore the newest copy of the database, then start again"
         )
 
+    def settle(self) -> None:
+        """Moves what SQLite keeps in its write-ahead log into the file, so that this alone is the whole database.
+
+        Left undone while somebody writes or reads: the next start does it.
+        """
+        if self._turn.acquire(timeout=1):
+            try:
+                with suppress(sqlite3.Error):
+                    self._writer.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._turn.release()
+
     def close(self) -> None:
         """Closes this thread's connections."""
         self._writer.db.close()
