@@ -1,17 +1,29 @@
 """Tiles: their names are judged by the examples of C2SP tlog-tiles, bundles of entries by the tiles of their hashes."""
 
+import gzip
 import struct
+import subprocess
+import time
+import tracemalloc
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ca import canonical
 from ca.entry import LARGEST
 from ca.errors import Malformed
 from ca.merkle import MAX_SIZE, Frontier, leaf_hash
+from ca.statement import ReadStatement
+from ca.store.sqlite import SqliteCopy
 from ca.tiles import FULL_WIDTH, Bundle, Tile, pack
+from server import tiles
 from server.sittings import SITTING
-from tests.world import World
+from tests import keys, running
+from tests.running import Running, run
+from tests.world import ORIGIN, World, authorization, uuid7
 
 TILES = st.tuples(st.integers(0, 7), st.integers(0, MAX_SIZE), st.integers(1, FULL_WIDTH)).filter(
     lambda fields: (fields[1] * FULL_WIDTH + fields[2]) << 8 * fields[0] <= MAX_SIZE
@@ -198,3 +210,91 @@ def test_reading_bundle_after_bundle_leaves_one_entry_and_another_place_one_more
     assert long_world.read("eve", "/log/tile/entries/000").status_code == 200, "an earlier place than where the sitting began"
     assert long_world.kinds().count("read") == before + 3
     long_world.check()
+
+
+# ------------------------------------------------------------- made smaller
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip, identity", "gzip"),  # what the specification wants of clients
+        ("gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("br, gzip;q=0.8, *;q=0.1", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0.5, identity;q=0.1", "gzip"),
+        ("identity;q=0, gzip", "gzip"),
+        ("gzip;q=0.5, identity", None),
+        ("gzip;q=0", None),
+        ("*;q=0", None),
+        ("identity", None),
+        ("br, zstd", None),
+        ("gzipped", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_bundle_is_compressed_for_whoever_accepts_it(long_world: World, accepted: str | None, coding: str | None) -> None:
+    said = ReadStatement(audience=ORIGIN, id=uuid7(), time=int(long_world.now), path="/log/tile/entries/000")
+    headers = {"Authorization": authorization(canonical.encode(said), long_world.people["eve"])}
+    answer = long_world.http.get(said.path, headers=headers | ({} if accepted is None else {"Accept-Encoding": accepted}))
+    assert answer.status_code == 200
+    assert (answer.headers.get("Content-Encoding"), answer.headers["Vary"]) == (coding, "Accept-Encoding")
+    assert answer.headers["Cache-Control"].startswith("private, max-age=")
+    content = gzip.decompress(answer.data) if coding else answer.data
+    assert content == pack(long_world.store.entries(0, FULL_WIDTH))
+    assert not coding or len(answer.data) < len(content) / 3
+    assert int(answer.headers["Content-Length"]) == len(answer.data)
+
+
+def test_what_is_not_a_bundle_is_served_as_it_is(long_world: World) -> None:
+    """Hashes do not get smaller."""
+    for path in ("/log/tile/0/000", "/log/checkpoint", "/log/tile/entries/009"):
+        answer = long_world.http.get(path, headers={"Accept-Encoding": "gzip"})
+        assert "Content-Encoding" not in answer.headers
+
+
+def test_a_bundle_is_compressed_an_entry_at_a_time(long_world: World) -> None:
+    """So that a bundle of the largest entries needs no more memory for being compressed."""
+    wide = [bytes(LARGEST)] * FULL_WIDTH
+    tracemalloc.start()
+    try:
+        compressed = tiles._compressed(iter(wide))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert gzip.decompress(compressed) == pack(wide)
+    assert most < 2**20, "its entries have 16 MiB"
+
+
+def test_curl_reads_a_compressed_bundle_from_a_real_server(tmp_path: Path) -> None:
+    ana = keys.make(tmp_path, name="ana")
+    assert run("init", tmp_path / "ca", "--origin", running.ORIGIN, "--person", "ana", "--key", tmp_path / "ana.pub").code == 0
+    server, path = Running(tmp_path / "ca"), "/log/tile/entries/000.p/2"
+    try:
+        answers = [
+            _curl(server.url + path, _read(ana, path), *more) for more in ([], ["--compressed"], ["-H", "Accept-Encoding: gzip"])
+        ]
+    finally:
+        assert server.stops() == 0
+    (plain, packed), (smaller, unpacked_), (same, raw) = answers
+    with closing(SqliteCopy(tmp_path / "ca" / "jit-ssh.db")) as log:
+        assert packed == unpacked_ == gzip.decompress(raw) == pack(log.entries(0, 2))
+    assert "content-encoding" not in plain
+    assert (smaller["content-encoding"], same["content-encoding"]) == ("gzip", "gzip")
+    assert {each["vary"] for each in (plain, smaller, same)} == {"Accept-Encoding"}
+    assert int(same["content-length"]) == len(raw) < len(packed)
+
+
+def _read(signer: keys.Key, path: str) -> str:
+    said = ReadStatement(audience=running.ORIGIN, id=uuid7(), time=int(time.time()), path=path)
+    return authorization(canonical.encode(said), signer)
+
+
+def _curl(url: str, signed: str, *more: str) -> tuple[dict[str, str], bytes]:
+    """Headers and content."""
+    command = ["curl", "-sS", "-f", "-i", "-H", f"Authorization: {signed}", *more, url]
+    head, _, content = subprocess.run(command, check=True, capture_output=True).stdout.partition(b"\r\n\r\n")
+    lines = (line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    return {name.lower(): value for name, value in lines}, content
