@@ -3,10 +3,9 @@
 It is asked within SECONDS in all. No redirect is followed, and no answer is read that is longer than anybody needs.
 """
 
-import ssl
 import time
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException
 from socket import SHUT_RDWR
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,8 +15,9 @@ from ca.cosignature import Cosignature, WitnessKey
 from ca.merkle import Read
 from ca.witness import LARGEST_ANSWER, AnotherHistory, NoCosignature, Submission, read_answer
 from server.deadlines import stopped_at
+from server.dialing import Dialer
 
-SECONDS: Final = 3.0  # for one checkpoint, however often the witness says that it begins elsewhere
+SECONDS: Final = 3.0  # for one checkpoint: name, connection, TLS and answers, however often it says that it begins elsewhere
 _MOST_TRIES: Final = 4  # a first one, one for the size that it has, and some for other processes that submit meanwhile
 _HEADERS: Final = {"Content-Type": "text/plain; charset=utf-8"}
 
@@ -34,7 +34,8 @@ class RemoteWitness:
         parts = urlsplit(f"{url.rstrip('/')}/add-checkpoint")
         self.key = key
         self._seen = seen
-        self._secure, self._host, self._port, self._path = parts.scheme == "https", parts.hostname or "", parts.port, parts.path
+        self._path = parts.path
+        self._dialer = Dialer(parts.hostname or "", parts.port, secure=parts.scheme == "https")
         self._connection: HTTPConnection | None = None
 
     def cosign(self, note: str, checkpoint: Checkpoint, read: Read, size: Callable[[], int]) -> Cosignature:
@@ -72,7 +73,7 @@ class RemoteWitness:
             raise NoCosignature(_silence(error, deadline)) from error
 
     def _exchange(self, body: bytes, deadline: float) -> tuple[int, bytes]:
-        connection = self._connection or self._connect(deadline)
+        connection = self._connection = self._connection or self._dialer.connect(deadline)
         socket = connection.sock
         socket.settimeout(max(0.001, deadline - time.monotonic()))
         with stopped_at(deadline, lambda: socket.shutdown(SHUT_RDWR)):
@@ -88,18 +89,6 @@ class RemoteWitness:
         if answer.will_close:
             self.close()
         return answer.status, content
-
-    def _connect(self, deadline: float) -> HTTPConnection:
-        left = max(0.001, deadline - time.monotonic())
-        if self._secure:
-            connection: HTTPConnection = HTTPSConnection(
-                self._host, self._port, timeout=left, context=ssl.create_default_context()
-            )
-        else:
-            connection = HTTPConnection(self._host, self._port, timeout=left)
-        connection.connect()
-        self._connection = connection
-        return connection
 
     def close(self) -> None:
         """Ends the connection, if there is one."""
