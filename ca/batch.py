@@ -150,8 +150,8 @@ class Batch:
     def newest_request(self, person: str, role: str, since: int) -> int | None:
         """The person's newest request for the role, unless it was made before `since` (Unix milliseconds)."""
         asked = self.memory.asked
-        if (person, role) not in asked:
-            found = self.log.requests(person, role, since, most=1)
+        if (person, role) not in asked:  # of any age: the clock may go back, and what is remembered must still be the newest
+            found = self.log.requests(person, role, 0, most=1)
             _keep(asked, (person, role), found[0] if found else None)
         index = asked[person, role]
         return None if index is None or self.entry(index).time < since else index

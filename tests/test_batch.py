@@ -3,8 +3,13 @@
 import random
 from collections.abc import Callable, Sequence
 
+import pytest
+
+from ca.acts import Moment
 from ca.batch import Batch, Tail
 from ca.entry import AnyEntry, RequestEntry
+from ca.errors import NotTouched
+from ca.request import LONGEST_CASE
 from tests.world import World
 
 STEPS = 120
@@ -52,6 +57,25 @@ def test_what_is_remembered_is_what_the_store_says_whatever_happened(world: Worl
             assert {person: world.store.lock(person) for person in memory.locks} == memory.locks
             assert all(next(world.store.entries(index, index + 1)) == one.encode() for index, one in memory.entries.items())
     assert {"approve", "renew", "drop", "revoke", "lock", "deny", "withdraw"} <= set(world.kinds())
+
+
+def test_a_request_is_not_overlooked_when_the_clock_was_ahead_and_somebody_looked_in_vain(world: World) -> None:
+    assert world.ask("ana", role="db-admin").status_code == 202
+    world.reopen()  # so that nothing is remembered
+    now, world.now = world.now, world.now + LONGEST_CASE + 86_400
+    looked = []
+
+    def look(tail: Tail) -> Sequence[AnyEntry]:
+        looked.append(Moment(tail, world.ca.rules, lambda _: {}).newest("ana", "db-admin"))
+        raise NotTouched("what adds no entry, so that the clock may be set back")
+
+    with pytest.raises(NotTouched):
+        world.ca.log.append(look)
+    assert looked == [None], "at that time it was surely over"
+    world.now = now
+    answer = world.ask("ana", role="db-admin")
+    assert (answer.status_code, world.kinds().count("request")) == (403, 1), answer.text
+    assert "waits already" in answer.text
 
 
 def test_what_another_process_wrote_is_seen_by_the_next_append(world: World) -> None:
