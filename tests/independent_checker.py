@@ -36,13 +36,17 @@ LARGEST, LONGEST = LIMITS["ca.entry.LARGEST"], LIMITS["ca.certificate.LONGEST"]
 
 @dataclass
 class Log:
-    """What was received. Without `files`, whose keys signed is not judged; without `notes` and `nodes`, they are not."""
+    """What was received. Without `files`, whose keys signed is not judged; without `notes` and `nodes`, they are not.
+
+    Of the nodes, those of all `levels` have to be there.
+    """
 
     trust: Members
     entries: list[bytes]
     notes: dict[int, str] = field(default_factory=dict)
     nodes: dict[tuple[int, int], bytes] | None = None
     files: dict[str, bytes] | None = None
+    levels: range = range(64)
 
 
 def from_database(path: Path, trust: Members) -> Log:
@@ -81,7 +85,7 @@ def check_tree(log: Log) -> None:
         demand(check_note(note, log.trust["log_key"]) == (size, tree_hash(leaves[:size])), f"the checkpoint at {size}")
     demand(not log.notes or max(log.notes) == len(leaves), "the newest checkpoint is of another size")
     if log.nodes is not None:
-        complete = [(level, at) for level in range(64) for at in range(len(leaves) >> level)]
+        complete = [(level, at) for level in log.levels for at in range(len(leaves) >> level)]
         expected = {(level, at): tree_hash(leaves[at << level : (at + 1) << level]) for level, at in complete}
         demand(log.nodes == expected, "the nodes")
 
@@ -142,22 +146,13 @@ class History:
 
     def check_statement(self, entry: Members) -> Members:
         """Item 4 of what a verifier checks."""
-        text, kind = entry["statement"], entry["kind"]
-        statement = read(text.encode(), STATEMENTS, "action")
-        seconds = entry["time"] // 1000
-        demand(statement["audience"] == self.log.trust["origin"], "a statement for another log")
-        demand(abs(statement["time"] - seconds) <= FRESH, "a statement that was not fresh")
+        kind, seconds = entry["kind"], entry["time"] // 1000
+        statement, key = check_words(entry, self.log.trust["origin"])
         for before, other in zip(self.seen, self.statements, strict=True):
             recent = before["time"] // 1000 >= seconds - 2 * FRESH
             demand(not (recent and other and other["id"] == statement["id"]), "a statement that was used before")
-        key, touched = check_sshsig(entry["signature"], text)
-        demand(touched or not Wire(key).string().startswith(b"sk-"), "a security key without a touch")
-        demand(touched or not entry["hardware_key"], "no touch is proven")
         if self.log.files is not None:
             demand(self.owners.get(key) == entry["actor"], "a key that is not the actor's")
-        if "possession" in entry:
-            demand(statement["action"] in {"request", "certificate"}, "a proof of possession for nothing")
-            demand(check_sshsig(entry["possession"], text)[0] == key_of(statement["key"]), "a proof by another key")
         demand(entry["policy"] == self.policy, "another policy")
         if kind != "refuse":
             demand(entry["actor"] not in self.locked, "locked out")
@@ -307,6 +302,21 @@ class History:
         expected = {"key": key, "serial": entry["index"], "key_id": f"{entry['actor']}/{entry['role']}/{request['index']}"}
         expected |= {"valid_after": entry["time"] // 1000 - BACKDATE, "principals": privilege["principals"]}
         demand(found == expected | options | {"permit": privilege["permit"]}, "not what was granted")
+
+
+def check_words(entry: Members, origin: str) -> tuple[Members, bytes]:
+    """What somebody said in an entry, and the key that signed it: as far as that is to be judged without other entries."""
+    text = entry["statement"]
+    statement = read(text.encode(), STATEMENTS, "action")
+    demand(statement["audience"] == origin, "a statement for another log")
+    demand(abs(statement["time"] - entry["time"] // 1000) <= FRESH, "a statement that was not fresh")
+    key, touched = check_sshsig(entry["signature"], text)
+    demand(touched or not Wire(key).string().startswith(b"sk-"), "a security key without a touch")
+    demand(touched or not entry["hardware_key"], "no touch is proven")
+    if "possession" in entry:
+        demand(statement["action"] in {"request", "certificate"}, "a proof of possession for nothing")
+        demand(check_sshsig(entry["possession"], text)[0] == key_of(statement["key"]), "a proof by another key")
+    return statement, key
 
 
 def check_on_call(entry: Members) -> None:
