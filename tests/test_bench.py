@@ -12,6 +12,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 CLIENTS = ("1 client", "8 clients", "64 clients")
+WATCHED = ("64 clients, 2 witnesses", "64 clients, 2 witnesses required")
 PROMISED = {
     "bare cryptography: three verifications, one signature",
     "bare cryptography, on every processor at once",
@@ -25,6 +26,7 @@ PROMISED = {
     "jit-ssh status",
     "what ssh runs while the certificate is fresh",
     *(f"issuing, {clients}: {what}" for clients in CLIENTS for what in ("rate", "answer", "answer, p99", "server CPU of one")),
+    *(f"issuing, {clients}: {what}" for clients in WATCHED for what in ("rate", "answer", "answer, p99", "server CPU of one")),
     *(f"issuing, {clients}: server CPU / bare cryptography" for clients in CLIENTS),
     *(f"issuing, {clients}: rate / ssh-keygen -s one by one" for clients in CLIENTS),
 }

@@ -24,6 +24,7 @@ from benchmark.programs import BIN, agent, command
 from benchmark.served import Served, served
 
 CLIENTS = (1, 8, 64)
+WITNESSES = 2
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ def measure(directory: Path, counts: Counts) -> Iterator[Figure]:
         yield Figure("server memory before the load", ca.memory(), "MiB")
         for clients in CLIENTS:
             bare = bare_cryptography if clients == 1 else bare_cryptography_everywhere
-            first = run(ca, 4 * clients, clients)
             before = bare(counts.floor)  # measured again beside each load: the machine's speed changes
-            load = run(ca, max(2 * clients, int(first.rate * counts.seconds)), clients)
+            load = loaded(ca, clients, counts.seconds)
             yield from issuing(clients, load, median([*before, *bare(counts.floor)]), median(keygen))
         yield Figure("server memory after it", ca.memory(), "MiB")
+    for required in (0, WITNESSES):
+        private = directory / f"witnessed-{required}"
+        private.mkdir()
+        with served(private, 0, watching=WITNESSES, required=required) as ca:
+            yield from witnessed(required, loaded(ca, max(CLIENTS), counts.seconds))
 
 
 def command_line(directory: Path, ca: Served, count: int) -> Iterator[Figure]:
@@ -67,6 +72,21 @@ def command_line(directory: Path, ca: Served, count: int) -> Iterator[Figure]:
             yield figure(f"jit-ssh {arguments}", times, goal)
         hook = ["/bin/sh", str(directory / ".ssh" / "jit-ssh" / "ssh-hook"), "dev", str(int(time.time()) + 3600), socket]
         yield figure("what ssh runs while the certificate is fresh", timed(lambda: command(hook, environment), count), 15)
+
+
+def loaded(ca: Served, clients: int, seconds: float) -> Load:
+    """About so many seconds of load, after a little of it."""
+    first = run(ca, 4 * clients, clients)
+    return run(ca, max(2 * clients, int(first.rate * seconds)), clients)
+
+
+def witnessed(required: int, load: Load) -> Iterator[Figure]:
+    """The figures of one run with witnesses on this machine, which has their work to do as well."""
+    name = f"issuing, {max(CLIENTS)} clients, {WITNESSES} witnesses{' required' if required else ''}"
+    yield Figure(f"{name}: rate", load.rate, "/s", more_is_better=True)
+    yield figure(f"{name}: answer", load.times)
+    yield Figure(f"{name}: answer, p99", percentile(load.times, 99), "ms")
+    yield Figure(f"{name}: server CPU of one", load.cpu, "ms")
 
 
 def issuing(clients: int, load: Load, crypto: float, keygen: float) -> Iterator[Figure]:
@@ -97,7 +117,7 @@ def main(seconds: float, entries: int, quick: bool, json_file: Path | None, dire
     figures, load = [], os.getloadavg()[0]  # of the last minute: what others did is in the figures too
     with tempfile.TemporaryDirectory(prefix="jit-ssh-bench.", dir=directory) as private:
         click.echo(f"{os.cpu_count()} processors, load average {load:.1f} before this run")
-        click.echo(f"{'':<56}{'least':>10}{'median':>10}{'p99':>10}      goal")
+        click.echo(f"{'':<62}{'least':>10}{'median':>10}{'p99':>10}      goal")
         for one in measure(Path(private), counts):
             figures.append(one)
             click.echo(line(one))

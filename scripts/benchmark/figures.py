@@ -52,4 +52,4 @@ def line(one: Figure) -> str:
     least, p99 = (" " * 10 if value is None else f"{value:10.2f}" for value in (one.least, one.p99))
     sign = "≥" if one.more_is_better else "≤"
     goal = "" if one.goal is None else f"   {sign} {one.goal:g} {'met' if one.met else 'missed'}"
-    return f"{one.name:<56}{least}{one.value:10.2f}{p99} {one.unit:<3}{goal}"
+    return f"{one.name:<62}{least}{one.value:10.2f}{p99} {one.unit:<3}{goal}"

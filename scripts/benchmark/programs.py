@@ -11,11 +11,12 @@ import click
 BIN = Path(sys.executable).parent
 
 
-def command(arguments: Sequence[str], environment: dict[str, str] | None = None) -> None:
-    """Runs a program to its end; its output is shown only if it failed."""
+def command(arguments: Sequence[str], environment: dict[str, str] | None = None) -> str:
+    """Runs a program to its end; what it printed."""
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         raise click.ClickException(f"{' '.join(arguments[:3])} … failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 @contextmanager

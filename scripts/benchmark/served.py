@@ -1,10 +1,11 @@
 """A CA that is being served as an operator serves it, by a process of its own on a free port of loopback."""
 
+import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -13,8 +14,10 @@ import click
 
 from benchmark.growth import grow
 from benchmark.programs import BIN, command
+from benchmark.watched import witnesses
 from ca.signers.file import FileSigner
 from ca.signers.file import create as create_key
+from ca.store.sqlite import SqliteCopy
 from ca.trust import Trust
 
 ROLE = "dev"  # of the starter policy; granted at once to everybody in the group engineers
@@ -27,6 +30,7 @@ class Served:
 
     url: str
     pid: int
+    database: Path
     trust: Trust
     key_file: Path
     person: FileSigner
@@ -42,8 +46,9 @@ class Served:
         return int(found[1]) / 1024 if found else 0.0
 
     def log_size(self) -> int:
-        """How many entries are under the newest checkpoint."""
-        return int(fetch(self.url + "/log/checkpoint").splitlines()[1])
+        """How many entries there are; the checkpoint that is served may wait for witnesses."""
+        with closing(SqliteCopy(self.database)) as log:
+            return log.size()
 
 
 def fetch(url: str) -> bytes:
@@ -53,8 +58,11 @@ def fetch(url: str) -> bytes:
 
 
 @contextmanager
-def served(directory: Path, entries: int) -> Iterator[Served]:
-    """A new CA in `directory` whose log has so many entries already, served until the block ends."""
+def served(directory: Path, entries: int, *, watching: int = 0, required: int = 0) -> Iterator[Served]:
+    """A new CA in `directory` whose log has so many entries already, served until the block ends.
+
+    So many witnesses watch it, of whom so many have to cosign before a certificate leaves it.
+    """
     key_file, ca = directory / "person", directory / "ca"
     public = create_key(key_file, None)
     key_file.with_suffix(".pub").write_text(public.line + "\n")
@@ -63,6 +71,17 @@ def served(directory: Path, entries: int) -> Iterator[Served]:
         settings.write("statements_per_minute = 1000000000\n")  # one person asks for all of it here
     if entries:
         grow(ca, entries)
+    with ExitStack() as others:
+        if watching:
+            shown = json.loads(command([str(BIN / "jit-ssh-ca"), "fingerprint", str(ca), "--json"]))
+            tables = others.enter_context(witnesses(directory, shown["log_key"], watching))
+            with (ca / "ca.toml").open("a") as settings:
+                settings.write(f"[log]\nrequire_witnesses = {required}\n{''.join(tables)}")
+        yield others.enter_context(_serving(directory, ca, key_file))
+
+
+@contextmanager
+def _serving(directory: Path, ca: Path, key_file: Path) -> Iterator[Served]:
     serve = [str(BIN / "jit-ssh-ca"), "serve", str(ca), "--listen", "127.0.0.1:0"]
     with (
         (directory / "server.log").open("wb") as log,
@@ -74,6 +93,6 @@ def served(directory: Path, entries: int) -> Iterator[Served]:
             if not found:
                 raise click.ClickException(f"the server did not start:\n{(directory / 'server.log').read_text()}")
             trust = Trust.parse(fetch(found[0] + "/v1/ca"))
-            yield Served(found[0], server.pid, trust, key_file, FileSigner(key_file, lambda _path: b""))
+            yield Served(found[0], server.pid, ca / "jit-ssh.db", trust, key_file, FileSigner(key_file, lambda _path: b""))
         finally:
             server.terminate()
