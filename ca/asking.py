@@ -34,6 +34,11 @@ class Asked(Said):
             raise Malformed("the statement does not ask for a certificate")
         return self.statement
 
+    @property
+    def by_certificate(self) -> bool:
+        """Whether a certificate's key signs for the person."""
+        return isinstance(self.statement, CertificateStatement) and self.statement.serial is not None
+
 
 # --------------------------------------------------------------------- asking
 
@@ -114,8 +119,7 @@ def renew(asked: Asked, held: Request, at: Moment, uncertifiable: str | None) ->
 
 def _demand_touch(asked: Asked, decide: Callable[[Facts], Decision], facts: Facts) -> None:
     """Raises `NotTouched` where nothing is missing but that the person signs, and not a certificate's key for them."""
-    by_certificate = isinstance(asked.statement, CertificateStatement) and asked.statement.serial is not None
-    if by_certificate and isinstance(decide(replace(facts, hardware_key=True)), Granted):
+    if asked.by_certificate and isinstance(decide(replace(facts, hardware_key=True)), Granted):
         raise NotTouched("each certificate of this role is asked for with a security key", "Sign with your own key, and touch it")
 
 

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, g, render_template, request
 
 from ca import entry, krl, policy
 from ca.acts import Said
-from ca.entry import LockEntry, RefuseEntry, UnlockEntry
+from ca.entry import AnyEntry, LockEntry, RefuseEntry, UnlockEntry
 from ca.errors import BadSignature, Forbidden, Malformed, NotFound
 from ca.issue import CertificateAuthority
 from ca.merkle import MAX_SIZE
@@ -97,21 +97,21 @@ class Door:
         said = self._said()
         if getattr(said.statement, "request", None) != index or type(said.statement).TAG[1] != action:
             raise BadSignature("the statement was signed for something else", f'Sign action "{action}" for request {index}')
-        outcome = self._ca.act(said)
+        outcome = self._act(said)
         if isinstance(outcome, RefuseEntry):
             return problems.refusal(outcome)
         return self._use(index, said.person) or self._case(index)
 
     def revoke(self) -> Response:
         """The security team ends grants or a certificate."""
-        outcome = self._ca.act(self._said(RevokeStatement))
+        outcome = self._act(self._said(RevokeStatement))
         if isinstance(outcome, RefuseEntry):
             return problems.refusal(outcome)
         return told.answer({"entry": outcome.index, "revoked": self._cases.revoked(self._clock())})
 
     def lock(self) -> Response:
         """The security team locks a person out, or lets them in again."""
-        outcome = self._ca.act(self._said(LockStatement, UnlockStatement))
+        outcome = self._act(self._said(LockStatement, UnlockStatement))
         if isinstance(outcome, LockEntry | UnlockEntry):
             locked = isinstance(outcome, LockEntry)
             return told.answer({"entry": outcome.index, "person": outcome.person, "locked": locked})
@@ -123,8 +123,18 @@ class Door:
         if kinds and not isinstance(said.statement, kinds):
             raise Malformed("the statement is for another address", "Send it where its action belongs")
         g.exchange.person = said.person
-        self._pace.count(said.person)
         return said
+
+    def _act(self, said: Said) -> AnyEntry:
+        """What a person did, in the log. Raises `TooMany`, and what `CertificateAuthority.act` raises."""
+        self._pace.count(said.person)
+        size, done = self._store.size(), None
+        try:
+            done = self._ca.act(said)
+        finally:
+            if done is None or done.index < size:  # it raised, or was in the log before
+                self._pace.give_back(said.person)
+        return done
 
     def requests(self) -> Response:
         """The requests that are mine, that wait for me, or all."""
@@ -234,8 +244,7 @@ class Door:
         """
         if self._sittings.has(who.person, what, place, self._clock()) and who.person not in self._store.locked():
             return None
-        self._pace.count(who.person)
-        outcome = self._ca.act(who)
+        outcome = self._act(who)
         if isinstance(outcome, RefuseEntry):
             return problems.refusal(outcome)
         self._sittings.begin(who.person, what, place, self._clock())

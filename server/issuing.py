@@ -59,8 +59,12 @@ class Issuing:
         That answer is the certificate, a request that waits, or a problem with the decision's reasons.
         """
         identified = [self._identified(post) for post in posts]
+        size = self._ca.log.store.size()
         made = iter(self._ca.decide([each for each in identified if isinstance(each, Asked)]))
         decided = [next(made) if isinstance(each, Asked) else each for each in identified]
+        for asked, outcome in zip(identified, decided, strict=True):
+            if isinstance(asked, Asked) and (isinstance(outcome, BaseException) or outcome[-1].index < size):  # nothing new
+                self._pace.give_back(asked.person, by_certificate=asked.by_certificate)
         return [partial(self._answered, post, each) for post, each in zip(posts, decided, strict=True)]
 
     def _identified(self, post: Post) -> Asked | Exception:
@@ -78,7 +82,7 @@ class Issuing:
                 raise Malformed("the statement is for another address", f'Its action must be "{wanted.TAG[1]}"')
             _seen(post)
             post.exchange.person = asked.person
-            self._pace.count(asked.person)
+            self._pace.count(asked.person, by_certificate=asked.by_certificate)
         except Exception as error:  # the others are not to suffer; it is said in the answer
             return error
         return asked

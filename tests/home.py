@@ -184,8 +184,8 @@ class ServedCA:
 
 
 @contextmanager
-def served_ca(directory: Path, people: str, files: Mapping[str, str]) -> Iterator[ServedCA]:
-    """Makes a CA with jit-ssh-ca, gives it these policy files, and serves it until the block ends."""
+def served_ca(directory: Path, people: str, files: Mapping[str, str], settings: str = "") -> Iterator[ServedCA]:
+    """Makes a CA with jit-ssh-ca, gives it these policy files and lines of ca.toml, and serves it until the block ends."""
     admin = [sys.executable, "-c", "from server.admin import main; main()"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     made = subprocess.run(
@@ -196,6 +196,8 @@ def served_ca(directory: Path, people: str, files: Mapping[str, str]) -> Iterato
         stale.unlink()
     for name, text in ({"people.toml": people} | dict(files)).items():
         (directory / "policies" / name).write_text(text)
+    with (directory / "ca.toml").open("a") as file:
+        file.write(settings)
     command = [*admin, "serve", str(directory), "--listen", "127.0.0.1:0"]
     with (
         (directory / "server.log").open("wb") as log,

@@ -474,6 +474,22 @@ def test_what_cannot_be_renewed_before_the_end_is_used_to_the_end(ana: Home) -> 
     assert json.loads((ana.ours / "renewed.json").read_text())["serial"] == held["serial"]
 
 
+def test_a_budget_that_a_thief_has_used_up_makes_no_certificate_useless(town: Town, tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", town.keys / "ana")
+    public = {name: (town.keys / f"{name}.pub").read_text().strip() for name in ("ana", "bo", "eve", "dee")}
+    with served_ca(tmp_path / "ca", PEOPLE.format(**public), FILES, "statements_per_minute = 2\n") as ca:
+        assert home.run("setup", ca.url, "--fingerprint", ca.fingerprint).returncode == 0
+        serials = [home.json("login", "renewed")[0]["serial"]]
+        for _ in range(3):  # as would whoever has the key of the certificate
+            rewrite(home.ours / "renewed.json", valid_after=0)
+            done = home.run("ssh-hook", "renewed")
+            assert done.returncode == 0, "ssh goes on with what is there"
+            serials.append(json.loads((home.ours / "renewed.json").read_text())["serial"])
+        assert serials[0] < serials[1] < serials[2] == serials[3]
+        assert "renewed is not renewed: the keys of ana's certificates signed more than 2 statements" in done.stderr
+        assert home.run("drop", "renewed").returncode == 0, "and with her own key she ends it"
+
+
 def test_status_warns_of_a_grant_that_ends_within_ten_minutes(ana: Home) -> None:
     ana.json("login", "renewed")
     assert "Under 10 m left: jit-ssh extend renewed --reason …" in ana.run("status").stderr

@@ -2,17 +2,24 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
+from ca.entry import RenewEntry
 from ca.errors import ClockJumped, TooMany
+from ca.signers.file import FileSigner
 from server.app import create_app
 from server.clock import LEAP, Steady, since_boot
 from server.directory import create, open_ca
 from server.pace import Pace
+from tests import keys
+from tests.keys import Key
 from tests.running import ORIGIN
-from tests.world import World
+from tests.test_renewal_by_certificate import SHORT, renew
+from tests.world import World, uuid7
 
 
 class Seconds:
@@ -68,6 +75,77 @@ def test_nobody_spends_the_budget_of_another(world: World) -> None:
     forged = world.body("ana") | {"signature": world.body("bo")["signature"]}
     assert [world.post(forged).status_code for _ in range(3)] == [401, 401, 401]
     assert world.ask("ana").status_code == 201
+
+
+PER_MINUTE = 3
+
+
+@pytest.fixture
+def slow(world: World) -> World:
+    """A CA that takes three statements a minute from each, and ana's certificate of 10 minutes: request 3, serial 4."""
+    world.adopt(role_web_admin=SHORT)
+    assert world.ask("ana", keys.make(world.directory, name="stolen")).get_json()["serial"] == 4
+    world.http = create_app(world.ca, world.store, clock=lambda: world.now, per_minute=PER_MINUTE).test_client()
+    return world
+
+
+def stolen(world: World) -> Key:
+    """The key of ana's certificate, which is all that the thief has."""
+    return FileSigner(world.directory / "stolen", lambda _: b"")
+
+
+def test_a_thief_of_a_certificates_key_leaves_an_entry_each_time_and_the_persons_own_budget_alone(slow: World) -> None:
+    size, thief = slow.store.size(), stolen(slow)
+    answers = [renew(slow, thief) for _ in range(PER_MINUTE + 2)]
+    assert [answer.status_code for answer in answers] == [201] * PER_MINUTE + [429] * 2
+    assert "the keys of ana's certificates signed more than 3 statements within a minute" in answers[-1].text
+    assert slow.kinds()[size:] == ["renew", "issue"] * PER_MINUTE
+    assert all(each.signed.key == thief.public_key for each in slow.entries()[size:] if isinstance(each, RenewEntry))
+    assert [slow.give_back("ana", "drop", 3).status_code, slow.renew("ana", 3).status_code] == [200, 409], "ana's own"
+    assert renew(slow, thief).status_code == 401, "she ended it"
+    slow.check()
+
+
+def refused_for_a_touch(world: World) -> TestResponse:
+    """Which only a rule with hardware_key says, and no entry."""
+    world.adopt(role_web_admin=SHORT + "hardware_key = true\n")
+    answer = renew(world, stolen(world))
+    world.adopt(role_web_admin=SHORT)
+    return answer
+
+
+ONE = "00000000-0000-7000-a000-000000000001"
+SILENT: dict[str, tuple[int, Callable[[World], TestResponse]]] = {
+    "a renewal that wants a touch": (401, refused_for_a_touch),
+    "a certificate of a request that is none": (404, lambda world: world.renew("ana", 1)),
+    "a withdrawal of a request that is none": (404, lambda world: world.give_back("ana", "withdraw", 1)),
+    "another statement by an id that is there": (409, lambda world: world.ask("ana", role="dev", id=ONE, reason=uuid7())),
+}
+
+
+@pytest.mark.parametrize("what", SILENT)
+def test_what_leaves_no_entry_uses_up_nobodys_budget(slow: World, what: str) -> None:
+    if "an id that is there" in what:
+        assert slow.ask("ana", role="dev", id=ONE).status_code == 201
+    status, do = SILENT[what]
+    size = slow.store.size()
+    for _ in range(2 * PER_MINUTE):
+        assert do(slow).status_code == status
+    assert set(slow.kinds()[size:]) <= {"policy"}
+    assert slow.ask("ana", role="dev").status_code == 201
+    assert renew(slow, stolen(slow)).status_code == 201
+
+
+def test_who_recorded_a_statement_uses_up_nothing_by_repeating_it(slow: World) -> None:
+    """An approval and a request, on the network between person and CA."""
+    request = slow.ask("bo", role="db-admin").get_json()["request"]
+    recorded = slow.body("ana", role="dev")
+    for _ in range(2 * PER_MINUTE):
+        assert slow.post(recorded).status_code == 201
+        assert slow.answer("cy", "approve", request, id=ONE).status_code == 200  # the very same bytes each time
+    assert slow.kinds().count("approve") == 1
+    assert slow.ask("ana", role="dev").status_code == 201
+    assert slow.give_back("cy", "withdraw", request).status_code == 403
 
 
 # ------------------------------------------------------------------------ a disk
