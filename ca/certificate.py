@@ -8,7 +8,7 @@ import base64
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, Self
 
 from ca.errors import Malformed
@@ -106,7 +106,7 @@ class Certificate:
             + u64(self.valid_after)
             + u64(self.valid_before)
             + string(b"".join(string(name) + string(string(value)) for name, value in options if value is not None))
-            + string(proof + b"".join(string(f"permit-{name}") + string(b"") for name in self.permit))
+            + string(proof + _permits(self.permit))
             + string(b"")
             + string(self.ca_key.blob)
         )
@@ -220,6 +220,11 @@ class SignedCertificate:
         if self.certificate.ca_key != ca_key:
             raise Malformed(f"the certificate is by CA {self.certificate.ca_key.fingerprint}, not {ca_key.fingerprint}")
         ca_key.verify(self.signature, self.certificate.to_be_signed)
+
+
+@cache  # there are 32
+def _permits(names: tuple[str, ...]) -> bytes:
+    return b"".join(string(f"permit-{name}") + string(b"") for name in names)
 
 
 def _check_options(force_command: str | None, source_address: str | None) -> None:

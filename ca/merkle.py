@@ -136,6 +136,9 @@ def _middle(start: int, end: int) -> int:
 
 def _hash_of(start: int, end: int, read: Read) -> bytes:
     """The tree hash of these leaves; `start` is a multiple of the largest power of two in their number."""
+    if (count := end - start) and not count & (count - 1):  # as most of a path are: one node, without the search for the fewest
+        level = count.bit_length() - 1
+        return read(level, start >> level)
     return _joined([read(level, position) for level, position in complete_nodes(start, end)])
 
 

@@ -19,7 +19,7 @@ def u64(number: int) -> bytes:
 def string(value: bytes | str) -> bytes:
     """A length and the bytes; text as UTF-8."""
     raw = value.encode() if isinstance(value, str) else value
-    return u32(len(raw)) + raw
+    return len(raw).to_bytes(4, "big") + raw
 
 
 def mpint(number: int) -> bytes:
