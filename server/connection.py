@@ -16,7 +16,8 @@ from typing import Final
 
 import httptools
 
-from server.gateway import MAX_BODY, READ_ANYWAY, Answer, Done, Request, address, problem
+from server.gateway import MAX_BODY, READ_ANYWAY, Answer, Request, address, problem
+from server.threads import Done
 
 CLIENT_BYTES: Final = 4 * MAX_BODY  # for a whole request: line, headers, body and trailers
 MOST_AHEAD: Final = 100  # requests that a client may send before it is answered

@@ -1,28 +1,22 @@
-"""Between the event loop and the WSGI application: a request that arrived whole, and the threads that answer it.
+"""Between a connection and the WSGI application: a request that arrived whole, and its answer.
 
 The rule here: no header of a request is guessed.
 """
 
-import asyncio
 import io
 import json
-import queue
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
 MAX_BODY: Final = 65_536  # bytes
 READ_ANYWAY: Final = 2 * MAX_BODY  # bytes of a body too large that are read: closing on unread ones can destroy the answer
-MOST_TOGETHER: Final = 64  # requests that are answered at a time: so long the first of them waits for the last
 
 
 @dataclass
@@ -66,134 +60,6 @@ def problem(status: HTTPStatus, code: str, detail: str, headers: Iterable[tuple[
     content = json.dumps(members | {"code": code}).encode()
     kind = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(content)))]
     return Answer(f"{status.value} {status.phrase}", [*kind, *headers], content)
-
-
-Call = Callable[[], Any]
-Done = Callable[[Any], None]  # called in the event loop, with what was returned or raised
-
-
-class _Results:
-    """What threads found out, on its way to the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._results = deque[tuple[Done, Any]]()
-        self._told = False  # whether the loop knows that there are some: it is woken once for many
-
-    def add(self, results: Iterable[tuple[Done, Any]]) -> None:
-        """Has each `Done` called. Raises `RuntimeError` when the loop is closed: the server stopped without these answers."""
-        self._results.extend(results)
-        if not self._told:
-            self._told = True
-            self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        self._told = False  # first: what is added from here on wakes the loop again
-        while self._results:
-            done, result = self._results.popleft()
-            done(result)
-
-
-class Threads:
-    """A fixed number of threads, which unlike an executor's are not waited for when the program ends.
-
-    One that is cut off then is like a crash there: at worst it leaves an entry without a certificate. Belongs to one event loop.
-    """
-
-    def __init__(self, count: int, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._jobs = queue.SimpleQueue[tuple[Call, Done]]()
-        self._results = _Results(loop)
-        for number in range(count):
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for a thread."""
-        return self._jobs.qsize()
-
-    def run(self, call: Call, done: Done) -> None:
-        """Calls in the next free thread, and `done` with what it returned or raised in the event loop."""
-        self._jobs.put((call, done))
-
-    def _work(self) -> None:
-        with suppress(RuntimeError):  # of the results, when the loop is closed
-            while True:
-                call, done = self._jobs.get()
-                self._results.add([(done, _outcome(call))])
-
-
-class Together(Protocol):
-    """An application that answers some requests many at a time."""
-
-    def takes(self, asking: Request) -> bool:
-        """Whether it is one of those."""
-
-    @property
-    def at_once(self) -> bool:
-        """Whether the last steps wait for nobody outside this process, so that none holds up the next."""
-
-    def begin(self, many: Sequence[Request]) -> list[Callable[[], Answer]]:
-        """Takes all steps but the last for all of them; the last one of each, which gives its answer."""
-
-
-class Gathering:
-    """One thread, which begins all that has come while it was busy at once. Belongs to one event loop."""
-
-    def __init__(self, together: Together, threads: Threads, loop: asyncio.AbstractEventLoop) -> None:
-        """`threads` take the last steps that may wait for others."""
-        self._together = together
-        self._threads = threads
-        self._loop = loop
-        self._jobs = queue.SimpleQueue[tuple[Request, Done]]()
-        self._results = _Results(loop)
-        self._coming: list[tuple[Request, Done]] = []
-        threading.Thread(target=self._work, name="gathering", daemon=True).start()
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait to be begun."""
-        return self._jobs.qsize()
-
-    def takes(self, asking: Request) -> bool:
-        """Whether a request is one to `add`."""
-        return self._together.takes(asking)
-
-    def add(self, asking: Request, done: Done) -> None:
-        """Has a request answered together with those that the event loop reads in the same turn."""
-        if not self._coming:
-            self._loop.call_soon(self._hand_over)
-        self._coming.append((asking, done))
-
-    def _hand_over(self) -> None:
-        for job in self._coming:
-            self._jobs.put(job)
-        self._coming.clear()
-
-    def _work(self) -> None:
-        with suppress(RuntimeError):  # of the results, when the loop is closed
-            while True:
-                some = [self._jobs.get()]
-                with suppress(queue.Empty):
-                    while len(some) < MOST_TOGETHER:
-                        some.append(self._jobs.get_nowait())
-                self._answer(some)
-
-    def _answer(self, some: Sequence[tuple[Request, Done]]) -> None:
-        finishing = _outcome(lambda: self._together.begin([asking for asking, _ in some]))
-        if isinstance(finishing, BaseException):
-            self._results.add([(done, finishing) for _, done in some])
-        elif self._together.at_once:
-            self._results.add([(done, _outcome(finish)) for (_, done), finish in zip(some, finishing, strict=True)])
-        else:
-            for (_, done), finish in zip(some, finishing, strict=True):
-                self._threads.run(finish, done)
-
-
-def _outcome(call: Call) -> Any:
-    try:
-        return call()
-    except BaseException as caught:  # a SystemExit, too, goes to who asked, or it would cost a thread
-        return caught
 
 
 def answer(app: WSGIApplication, request: Request) -> Answer:

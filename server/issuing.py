@@ -26,7 +26,10 @@ from server.requestlog import Exchange
 
 REQUESTS: Final = "/v1/requests"  # a person asks for a role
 CERTIFICATES: Final = "/v1/certificates"  # for another certificate within a grant
-_KINDS: Final[dict[str, type[RequestStatement | CertificateStatement]]] = {REQUESTS: RequestStatement, CERTIFICATES: CertificateStatement}
+_KINDS: Final[dict[str, type[RequestStatement | CertificateStatement]]] = {
+    REQUESTS: RequestStatement,
+    CERTIFICATES: CertificateStatement,
+}
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ from typing import Any, Final
 from wsgiref.types import WSGIApplication
 
 from server.connection import Connection, Turns
-from server.gateway import Done, Gathering, Request, Threads, Together, answer, problem
+from server.gateway import Request, answer, problem
 from server.listening import Listen, open_socket, tls_context
+from server.threads import Done, Gathering, Threads, Together
 
 CLIENT_SECONDS = 10  # for a TLS handshake, for a whole request, for silence between two, for taking the last of an answer
 MAX_CONNECTIONS = 1000
 MOST_WAITING = MAX_CONNECTIONS  # requests; more are those of clients that went away and came again
 STOP_SECONDS = 15  # after a stop signal, for the requests that are being answered
 
-_BUSY: Final = problem(
-    HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests wait to be answered.", [("Retry-After", "1")]
-)
+_TOO_MANY: Final = "Too many requests wait to be answered: try again in a moment."
+_BUSY: Final = problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", _TOO_MANY, [("Retry-After", "1")])
 _log = logging.getLogger(__name__)
 
 

@@ -51,7 +51,7 @@ from ca.sshd_lines import Login
 from ca.statement import ReadStatement, Statement
 from ca.trust import Trust
 from ca.wire import Reader, string
-from server import connection, identity, problems
+from server import connection, identity, problems, serving
 from server.app import create_app
 from server.gateway import MAX_BODY
 from tests import emergencies, formats_example
@@ -274,10 +274,10 @@ def refusal_codes() -> set[str]:
 def test_the_codes_and_their_statuses_are_those_of_the_code() -> None:
     ours = {kind.code: status.value for kind, status in problems.STATUS.items()}
     http = {problems.HTTP_CODES[status]: status.value for status in problems.HTTP_CODES}
-    internal = {"internal": 500}
+    others = {"internal": 500, json.loads(serving._BUSY.content)["code"]: int(serving._BUSY.status[:3])}
     documented = {row[0]: int(row[1]) for row in rows(PARTS["Codes"])}
     refused = {code: problems._REFUSED.get(code, 403) for code in refusal_codes()}
-    assert documented == ours | http | refused | internal
+    assert documented == ours | http | refused | others
 
 
 def test_the_codes_of_refusals_are_those_that_the_code_gives() -> None:

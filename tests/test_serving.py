@@ -28,8 +28,9 @@ from hypothesis import strategies as st
 
 from ca.errors import Misconfigured
 from server.connection import CLIENT_BYTES
-from server.gateway import MAX_BODY, MOST_TOGETHER
+from server.gateway import MAX_BODY
 from server.listening import Listen, open_socket, tls_context
+from server.threads import MOST_TOGETHER
 
 POST = b"POST /length HTTP/1.1\r\nHost: ca\r\n"
 
