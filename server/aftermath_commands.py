@@ -49,8 +49,8 @@ def watch(
 ) -> None:
     """Report each login under the emergency key, and each line of the log that could hide one.
 
-    It needs no CA, so it runs on a host or a log server. Exit code 0: there was none; 3: there was one; 1: the log cannot be
-    read.
+    It asks no CA, so it runs wherever this package is installed and sshd's log comes, such as a log server. Exit code 0: there
+    was none; 3: there was one; 1: the log cannot be read.
 
     Example: jit-ssh-ca break-glass watch --journald --follow --key emergency.pub --exec /usr/local/bin/page-security
     """
