@@ -121,7 +121,6 @@ class Issuing:
         return {"until": granted.until, "status": granted.status, "extensions": extensions}
 
 
-
 def _seen(post: Post) -> int | None:
     """So many entries the client says that it has seen. Raises `Malformed`."""
     return told.number("seen", parse_qs(post.query).get("seen", [""])[0] or None) if post.query else None
