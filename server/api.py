@@ -88,8 +88,8 @@ class Door:
     def ask(self) -> Response:
         """A person asks for a role, or for another certificate within a grant: see `Issuing`."""
         post = Post(g.exchange, request.query_string.decode("latin-1"), request.get_data())
-        [finish] = self.issuing.begin([post])
-        answer = finish()
+        [last] = self.issuing.begin([post])
+        answer = last.answer()
         return Response(answer.content, answer.status, answer.headers)
 
     def answer(self, index: int, action: str) -> Response:

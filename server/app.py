@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from server.gateway import MAX_BODY, Answer, Request
 from server.issuing import CERTIFICATES, REQUESTS, Issuing, Post
 from server.pace import Pace
 from server.requestlog import Exchange
+from server.threads import LastStep
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -33,16 +35,11 @@ class Application(Flask):
         """Whether it is one to `begin` with others."""
         return asking.method == "POST" and asking.target.partition(b"?")[0] in _TARGETS
 
-    @property
-    def at_once(self) -> bool:
-        """Whether the last step waits for nobody outside this process."""
-        return self.issuing.at_once
-
-    def begin(self, many: Sequence[Request]) -> list[Callable[[], Answer]]:
-        """Takes the first steps for all: what gives each its answer."""
+    def begin(self, many: Sequence[Request]) -> list[LastStep]:
+        """Takes all steps but the last for all of them; the last one of each."""
         posts = [_post(asking) for asking in many]
-        finishing = self.issuing.begin(posts)
-        return [partial(_finished, *each) for each in zip(many, posts, finishing, strict=True)]
+        steps = zip(many, posts, self.issuing.begin(posts), strict=True)
+        return [replace(step, answer=partial(_finished, asking, post, step.answer)) for asking, post, step in steps]
 
 
 def create_app(

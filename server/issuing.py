@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from ca import canonical
 from ca.asking import Asked
-from ca.entry import RefuseEntry, RequestEntry
+from ca.entry import IssueEntry, RefuseEntry, RequestEntry
 from ca.errors import Malformed
 from ca.issue import CertificateAuthority, Issued
 from ca.log import Made
@@ -23,6 +23,7 @@ from server.cases import Cases
 from server.gateway import Answer
 from server.pace import Pace
 from server.requestlog import Exchange
+from server.threads import LastStep
 
 REQUESTS: Final = "/v1/requests"  # a person asks for a role
 CERTIFICATES: Final = "/v1/certificates"  # for another certificate within a grant
@@ -51,12 +52,7 @@ class Issuing:
         self._pace = pace
         self._clock = clock
 
-    @property
-    def at_once(self) -> bool:
-        """Whether the last step waits for nobody outside this process."""
-        return self._ca.at_once
-
-    def begin(self, posts: Sequence[Post]) -> list[Callable[[], Answer]]:
+    def begin(self, posts: Sequence[Post]) -> list[LastStep]:
         """Finds out who asks and has it decided and logged: the last step for each, which signs and words the answer.
 
         That answer is the certificate, a request that waits, or a problem with the decision's reasons.
@@ -68,7 +64,12 @@ class Issuing:
         for asked, outcome in zip(identified, decided, strict=True):
             if isinstance(asked, Asked) and (isinstance(outcome, BaseException) or outcome[-1].index < size):  # nothing new
                 self._pace.give_back(asked.person, by_certificate=asked.by_certificate)
-        return [partial(self._answered, post, each) for post, each in zip(posts, decided, strict=True)]
+        steps = zip(posts, decided, strict=True)
+        return [LastStep(partial(self._answered, post, each), self._is_quick(each)) for post, each in steps]
+
+    def _is_quick(self, decided: Made) -> bool:
+        """Whether the answer is a certificate that waits for nobody, or an error; others ask the log and all people's rights."""
+        return isinstance(decided, BaseException) or (self._ca.at_once and isinstance(decided[-1], IssueEntry))
 
     def _identified(self, post: Post) -> Asked | Exception:
         trust = self._ca.trust

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from server.gateway import Answer, Request
@@ -65,25 +66,29 @@ class Threads:
                 self._results.add([(done, _outcome(call))])
 
 
+@dataclass(frozen=True)
+class LastStep:
+    """What gives a request its answer. Not `at_once` if it may wait for others, or take long."""
+
+    answer: Callable[[], Answer]
+    at_once: bool
+
+
 class Together(Protocol):
     """An application that answers some requests many at a time."""
 
     def takes(self, asking: Request) -> bool:
         """Whether it is one of those."""
 
-    @property
-    def at_once(self) -> bool:
-        """Whether the last steps wait for nobody outside this process, so that none holds up the next."""
-
-    def begin(self, many: Sequence[Request]) -> list[Callable[[], Answer]]:
-        """Takes all steps but the last for all of them; the last one of each, which gives its answer."""
+    def begin(self, many: Sequence[Request]) -> list[LastStep]:
+        """Takes all steps but the last for all of them; the last one of each."""
 
 
 class Gathering:
     """One thread, which begins all that has come while it was busy at once. Belongs to one event loop."""
 
     def __init__(self, together: Together, threads: Threads, loop: asyncio.AbstractEventLoop) -> None:
-        """`threads` take the last steps that may wait for others."""
+        """`threads` take the last steps that would hold up the others."""
         self._together = together
         self._threads = threads
         self._loop = loop
@@ -122,14 +127,17 @@ class Gathering:
                 self._answer(some)
 
     def _answer(self, some: Sequence[tuple[Request, Done]]) -> None:
-        finishing = _outcome(lambda: self._together.begin([asking for asking, _ in some]))
-        if isinstance(finishing, BaseException):
-            self._results.add([(done, finishing) for _, done in some])
-        elif self._together.at_once:
-            self._results.add([(done, _outcome(finish)) for (_, done), finish in zip(some, finishing, strict=True)])
-        else:
-            for (_, done), finish in zip(some, finishing, strict=True):
-                self._threads.run(finish, done)
+        steps = _outcome(lambda: self._together.begin([asking for asking, _ in some]))
+        if isinstance(steps, BaseException):
+            self._results.add([(done, steps) for _, done in some])
+            return
+        results = []
+        for (_, done), step in zip(some, steps, strict=True):
+            if step.at_once:
+                results.append((done, _outcome(step.answer)))
+            else:
+                self._threads.run(step.answer, done)
+        self._results.add(results)
 
 
 def _outcome(call: Call) -> Any:

@@ -7,7 +7,7 @@ every held request go on.
 import json
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from ca.errors import Misconfigured
 from server import serving
 from server.gateway import Answer, Request
 from server.listening import Listen
+from server.threads import LastStep
 
 app = Flask(__name__)
 released = threading.Event()
@@ -64,13 +65,13 @@ class Lengths:
     def takes(self, asking: Request) -> bool:
         return asking.target == b"/together"
 
-    def begin(self, many: Sequence[Request]) -> list[Callable[[], Answer]]:
+    def begin(self, many: Sequence[Request]) -> list[LastStep]:
         say(f"begun {len(many)}")
         if any(asking.body == b"hold" for asking in many):
             released.wait()
         if any(asking.body == b"fail" for asking in many):
             raise KeyboardInterrupt
-        return [partial(self.finish, bytes(asking.body)) for asking in many]
+        return [LastStep(partial(self.finish, bytes(asking.body)), self.at_once) for asking in many]
 
     def finish(self, body: bytes) -> Answer:
         if body == b"late":

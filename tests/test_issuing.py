@@ -25,7 +25,7 @@ def asking(body: Mapping[str, str] | bytes, target: bytes = b"/v1/requests") -> 
 
 
 def answers(app: Application, *many: Request) -> list[Answer]:
-    return [finish() for finish in app.begin(many)]
+    return [step.answer() for step in app.begin(many)]
 
 
 def said(answer: Answer) -> dict[str, object]:
@@ -131,6 +131,14 @@ def test_every_answer_has_the_headers_of_the_door_and_a_line_in_the_servers_log(
         (403, "bo", "denied"),
         (201, "di", None),
     ]
+
+
+def test_whoever_gets_a_certificate_does_not_wait_for_what_others_are_told(world: World, app: Application) -> None:
+    """To tell a refused person who could approve goes through everybody's rights; a key in an agent may be slow."""
+    many = [asking(world.body("ana")), asking(BAD), asking(world.body("bo")), asking(world.body("ana", role="db-admin"))]
+    assert [step.at_once for step in app.begin(many)] == [True, True, False, False]
+    world.signer.at_once = False
+    assert [step.at_once for step in app.begin([asking(world.body("di", role="dev"))])] == [False]
 
 
 def test_only_what_asks_for_certificates_is_taken(app: Application) -> None:

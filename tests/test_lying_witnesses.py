@@ -215,6 +215,7 @@ def test_a_witness_that_says_it_has_seen_more_stops_the_ca_and_nothing_else_does
             say(to, 200, cosign(sent.checkpoint.body(), key, int(time.time()), private.sign).line.encode())
 
     with answering(answer) as url, watched(world, 1, (url, key_of(1)[0])):
+        assert not world.ca.at_once, "a certificate waits for it"
         assert world.ask("ana", role="dev").status_code == 201
         claim.append(world.store.size())
         refused = world.ask("ana", role="dev")
