@@ -84,6 +84,21 @@ def test_any_json_is_a_value_or_malformed(value: object) -> None:
             assert canonical.encode(canonical.decode(source, KINDS, "it")) == source
 
 
+@given(ONES, st.data())
+def test_the_quick_decoder_takes_what_the_strict_one_takes(value: One, data: st.DataObject) -> None:
+    source = canonical.encode(value)
+    at = data.draw(st.integers(0, len(source)))
+    member = data.draw(
+        st.sampled_from([b'"a":1,', b'"flag":true,', b'"number":9223372036854775808,', b'"word":"x",', b" ", b"\\u0041"])
+    )
+    for spelled in (source, source[:at] + member + source[at:], source[:at] + source[at + 1 :]):
+        try:
+            strict = canonical._decode_strictly(spelled, KINDS, "it")
+        except Malformed:
+            strict = None
+        assert canonical._decode_spelled(spelled, KINDS, "it") == strict
+
+
 @given(st.binary(max_size=100) | st.text(alphabet='{}[]",:\\u0123eE+-.ntf ', max_size=40).map(str.encode))
 def test_any_bytes_are_an_object_or_malformed(source: bytes) -> None:
     with suppress(Malformed):
