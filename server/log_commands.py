@@ -35,12 +35,17 @@ def verify_(path: Path, fingerprint: str | None, as_json: bool, passphrase_file:
     Instead of a CA's directory, DIR may be a file: a copy of its database, or what jit-ssh-ca log export wrote. It is checked
     without the CA; give --fingerprint, or compare the one that is printed.
 
+    An export has no policy files, no earlier checkpoints, and perhaps not all entries. So it shows that these entries are in
+    the log, unchanged and with none between them left out, and that each signature is by the key that it names; not that
+    this key was the person's. That takes the directory, a copy of the database, or an auditor's: jit-ssh log verify --full
+
     Example: jit-ssh-ca log verify audit.db --fingerprint SHA256:EK3MV5UNA48FmTm6qUyX//97MjPeFOwrIjYmyJUO9ZQ
     """
+    unchecked = None
     if path.is_dir():
         trust, report = _verify_directory(path, passphrase_file)
     else:
-        trust, report = _verify_file(path)
+        trust, report, unchecked = _verify_file(path)
     if fingerprint is not None and fingerprint != trust.fingerprint:
         raise LogDamaged(f"it is the log of the CA {trust.fingerprint}, not of {fingerprint}", "Trust nothing in it")
     if as_json:
@@ -52,6 +57,8 @@ def verify_(path: Path, fingerprint: str | None, as_json: bool, passphrase_file:
     if report.policies:
         keys = f"keys that were their person's by {report.policies} policies"
         click.echo(f"{report.checkpoints} checkpoints, all of this log; {keys}")
+    if unchecked is not None:
+        click.echo(f"not checked: {unchecked}")
     if fingerprint is None and not path.is_dir():
         click.echo(f"for the CA {trust.origin} with the fingerprint {trust.fingerprint}: is it yours?")
 
@@ -62,11 +69,18 @@ def _verify_directory(directory: Path, passphrase_file: Path | None) -> tuple[Tr
     return trust, verify_all(opened, trust)
 
 
-def _verify_file(path: Path) -> tuple[Trust, Report]:
-    if exports.is_export(path):
-        proof, report = exports.verify_file(path)
-        return proof.ca, report
-    return copies.check_copy(path)
+def _verify_file(path: Path) -> tuple[Trust, Report, str | None]:
+    """Also what was not checked."""
+    if not exports.is_export(path):
+        return *copies.check_copy(path), None
+    proof, report = exports.verify_file(path)
+    size = report.checkpoint.size
+    missing = (
+        ""
+        if report.entries == size
+        else f", and the log's other entries: these are {report.entries} of {size}, from {proof.start} on"
+    )
+    return proof.ca, report, f"whose keys signed, which takes the policy files{missing}"
 
 
 @log.command()
@@ -85,7 +99,8 @@ def export(dir_: Path, out: Path, since: str | None, until: str | None, passphra
     .jsonl  the entries' own bytes, one a line, after a line that proves them
     .csv    a table for a spreadsheet; it cannot be verified
 
-    Every entry is checked first. The first two can be checked again, without the CA: jit-ssh-ca log verify OUT.
+    Every entry is checked first. The first two can be checked again, without the CA, but for whose keys signed:
+    jit-ssh-ca log verify OUT; its --help says what that shows.
 
     Example: jit-ssh-ca log export /etc/jit-ssh audit-2026.db --since 2026-01-01 --until 2027-01-01
     """

@@ -5,17 +5,25 @@ import io
 import json
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from click.testing import CliRunner
 
+from ca import asking, statement
+from ca.acts import Moment
+from ca.asking import Asked
+from ca.batch import Tail
+from ca.entry import AnyEntry
 from ca.errors import JitSshError, LogDamaged, Malformed, Misconfigured
 from ca.extract import Extract
+from ca.statement import RequestStatement
 from server import exports
-from tests import emergencies
+from server.log_commands import verify_
+from tests import emergencies, keys
 from tests.formats_example import FixedKey
 from tests.test_store_sound import rows_of
 from tests.world import World
@@ -72,6 +80,43 @@ def test_an_export_verifies_by_itself(lived: World, name: str) -> None:
     assert (proof.start, proof.end, report.entries) == (0, lived.store.size(), lived.store.size())
     assert report.signatures == lived.check().signatures
     assert out.stat().st_mode & 0o777 == 0o600
+
+
+def verified(path: Path) -> tuple[int, str]:
+    """The exit code of `jit-ssh-ca log verify`, and what it says."""
+    done = CliRunner().invoke(verify_, [str(path)])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("name", ["out.db", "out.jsonl"])
+def test_what_an_export_cannot_show_is_said_and_a_copy_of_the_database_shows_it(lived: World, name: str) -> None:
+    """A CA's process whose owner logs a request in ana's name, signed by a key of their own: no policy file has it."""
+    code, said = verified(lived.store.path)
+    assert (code, "not checked" in said) == (0, False)
+    thief = keys.make(lived.directory, name="thief")
+    text = lived.statement(thief.public_key, role="db-admin")
+    signed = lived.signed(text, thief, thief)
+    words = statement.parse(text)
+    asked = Asked(
+        "ana", thief.public_key, words, signed["statement"], signed["signature"], "192.0.2.1", False, signed["possession"]
+    )
+
+    def forge(tail: Tail) -> Sequence[AnyEntry]:
+        assert isinstance(words, RequestStatement)
+        return [asking.ask(asked, words, Moment(tail, lived.ca.rules, lambda _: {}), None)]
+
+    [forged] = lived.ca.log.append(forge)
+    code, said = verified(lived.store.path)
+    assert code == 1
+    assert (
+        f"entry {forged.index}: its signature is by {thief.public_key.fingerprint}, no key of ana by the policy in force" in said
+    )
+    unchecked = "not checked: whose keys signed, which takes the policy files"
+    code, said = verified(export(lived, name))
+    assert (code, f"{unchecked}\n" in said) == (0, True), said
+    code, said = verified(export(lived, f"part-{name}", since=lived.now))
+    assert code == 0, said
+    assert f"{unchecked}, and the log's other entries: these are 1 of {forged.index + 1}, from {forged.index} on\n" in said
 
 
 @pytest.mark.parametrize("name", ["out.db", "out.jsonl"])
