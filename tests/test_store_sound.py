@@ -50,6 +50,7 @@ def schema_writable(path: Path) -> Iterator[Sqlite]:
     """For a change of what SQLite believes the file to hold; the next connection sees it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
         yield connection
 
 
@@ -62,6 +63,7 @@ def rows_of(path: Path, index: str, columns: str = "") -> Iterator[Sqlite]:
         add = "INSERT INTO sqlite_master SELECT 'table', 'bare', 'bare', rootpage, ? FROM sqlite_master WHERE name = ?"
         assert connection.execute(add, [bare, index]).rowcount == 1
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
         yield connection
     with schema_writable(path) as connection:
         connection.execute("DELETE FROM sqlite_master WHERE name = 'bare'")

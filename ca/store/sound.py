@@ -81,4 +81,4 @@ def _damaged(told: str) -> LogDamaged:
         return LogDamaged(f"the index {hides[2]} hides entry {int(hides[1]) - 1}", _REINDEX)
     if adds := _ADDS.match(told):
         return LogDamaged(f"the index {adds[1]} finds what no entry says", _REINDEX)
-    return LogDamaged(f"the database does not agree with itself: {told[:200]}", RESTORE)
+    return LogDamaged(f"the database does not agree with itself: {told.splitlines()[-1][:200]}", RESTORE)
