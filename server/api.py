@@ -21,7 +21,8 @@ from ca.merkle import MAX_SIZE
 from ca.policy import Facts
 from ca.roles import Policy
 from ca.statement import LockStatement, RevokeStatement, Statement, UnlockStatement
-from ca.store.sqlite import Filter, SqliteStore
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteStore
 from server import emergency, identity, problems, tiles, told
 from server.casefiles import CaseFiles
 from server.cases import Cases

@@ -13,7 +13,8 @@ from ca.entry import AnyEntry, BreakGlassEntry, IssueEntry, LockEntry, ReadEntry
 from ca.errors import NotFound
 from ca.request import Request
 from ca.roles import Policy
-from ca.store.sqlite import Filter, SqliteStore
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteStore
 from server import emergency
 from server.cases import MOST, Cases
 

@@ -15,7 +15,8 @@ from ca.policy import Denied, Facts
 from ca.request import LONGEST_CASE, Request
 from ca.roles import Policy
 from ca.statement import ApproveStatement, CertificateStatement, parse
-from ca.store.sqlite import Filter, SqliteStore
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteStore
 from server import told
 
 MOST: Final = 100  # requests in one listing

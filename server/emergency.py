@@ -8,7 +8,8 @@ from ca.entry import BreakGlassEntry, EmergencyEntry
 from ca.journal import Certified
 from ca.merkle import leaf_hash
 from ca.roles import Policy
-from ca.store.sqlite import Filter, SqliteCopy, SqliteStore
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteCopy, SqliteStore
 
 _KINDS = ("seal", "kit", "break-glass", "review", "login")
 _ALL = 2**62

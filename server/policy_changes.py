@@ -20,7 +20,8 @@ from ca.entry import AnyEntry
 from ca.hindsight import KINDS, Outcome, Replayed, summary
 from ca.hindsight import replay as replayed
 from ca.roles import Policy
-from ca.store.sqlite import Filter, SqliteCopy
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteCopy
 from server import config
 from server.directory import read_policies
 from server.log_commands import milliseconds

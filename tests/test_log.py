@@ -20,7 +20,8 @@ from ca.entry import OPERATOR, AnyEntry, PolicyEntry
 from ca.errors import ClockWentBack, LogDamaged, LogUnwritable, Malformed, SignerFailed
 from ca.log import Log, Make, Tail
 from ca.signers.file import FileSigner
-from ca.store.sqlite import SqliteStore, _Session
+from ca.store.session import Session
+from ca.store.sqlite import SqliteStore
 from ca.wire import Reader, string
 from tests import keys
 
@@ -354,7 +355,7 @@ def test_a_full_disk_met_by_one_caller_alone_commits_nobody_elses_entry_half(ope
 
 def test_when_sqlite_ends_a_transaction_by_itself_nothing_behind_it_is_committed_alone(opened: Opened) -> None:
     def end_it(tail: Tail) -> Sequence[AnyEntry]:
-        assert isinstance(tail.log, _Session)
+        assert isinstance(tail.log, Session)
         tail.log._insert("INSERT OR ROLLBACK INTO entries (idx, entry) VALUES (?, '{\"index\":99}')", [(tail.index,)])
         return []
 

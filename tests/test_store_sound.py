@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from ca.errors import LogDamaged
-from ca.store.sqlite import SqliteCopy, SqliteStore, migrations
+from ca.store.schema import migrations
+from ca.store.sqlite import SqliteCopy, SqliteStore
 from server import copies
 from tests.test_log import change
 from tests.test_tampering import copy, live, start

@@ -15,7 +15,8 @@ import pytest
 from sqlite_utils import Database
 
 from ca.errors import LogUnwritable, Misconfigured
-from ca.store.sqlite import Filter, SqliteStore
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteStore
 from tests.world import World
 
 TABLES = ("entries", "nodes", "checkpoints", "policy_files")
