@@ -189,6 +189,7 @@ def test_the_inspection_is_on_record_and_warns_nobody(company: Company, night: N
 
 
 def test_the_auditors_take_a_copy_that_proves_itself(company: Company, night: Night, tmp_path: Path) -> None:
+    company.dee.json("show", str(night.serial))
     exported = run("log", "export", company.ca.directory, tmp_path / "audit.db", PYTHONPATH=str(ROOT))
     assert exported.code == 0, exported.err
     verified = run("log", "verify", tmp_path / "audit.db", "--fingerprint", company.ca.fingerprint)
