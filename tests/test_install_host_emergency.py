@@ -4,13 +4,15 @@ Judged by a real sshd: who enters, and which keys it still takes.
 """
 
 import re
+import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.sshd import Sshd, install_host, make_key, running
+from tests.sshd import INSTALL_HOST, Sshd, install_host, make_key, running
 from tests.test_install_host import (
     DROP_IN,
     FAILURES,
@@ -99,6 +101,28 @@ def test_accounts_that_are_not_named_are_not_entered(host: Emergency) -> None:
     host.install(account="games")
     with running(host.place.prefix) as sshd:
         assert not enters(sshd, host.place.key, certify(host.key, host.place.key, "break-glass@web-prod"))
+
+
+@pytest.mark.parametrize("day", ["20271301", "20270031", "20270139", "20270100", "20270229", "20280230", "20271131", "202701011"])
+def test_a_day_that_no_calendar_has_ends_nothing(host: Emergency, day: str) -> None:
+    assert f"'{day}' is not a day" in host.refused(*host.arguments("--emergency-until", day))
+
+
+def test_the_calendar_of_an_end_is_that_of_everybody(tmp_path: Path) -> None:
+    function = re.search(r"^is_day\(\) \{.*?^\}", INSTALL_HOST.read_text(), re.MULTILINE | re.DOTALL)
+    assert function
+    days = [f"{year}{month:02}{day:02}" for year in (2000, 2027, 2028, 2099) for month in range(20) for day in range(40)]
+    asked = f"{function[0]}\nfor each in {' '.join(days)}; do ! is_day $each || echo $each; done"
+    ran = subprocess.run(["sh", "-euc", asked], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [day for day in days if is_day(day)]
+
+
+def is_day(digits: str) -> bool:
+    try:
+        datetime.strptime(digits, "%Y%m%d").astimezone()
+    except ValueError:
+        return False
+    return True
 
 
 def test_every_other_key_still_enters(host: Emergency) -> None:
