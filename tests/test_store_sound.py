@@ -13,6 +13,7 @@ from ca.errors import LogDamaged
 from ca.store.schema import migrations
 from ca.store.sqlite import SqliteCopy, SqliteStore
 from server import copies
+from tests.running import ORIGIN, run
 from tests.test_log import change
 from tests.test_tampering import copy, live, start
 from tests.world import World
@@ -136,7 +137,31 @@ def test_a_damaged_page_of_an_index_is_found(path: Path, index: str, how: str) -
     assert f"index {index} hides entry" in refusal(path).message
 
 
-def test_a_lock_that_an_index_hides_stops_the_backup_and_the_start(lived: World, path: Path) -> None:
+def test_every_command_that_checks_the_log_finds_a_damaged_index_and_says_what_to_do(tmp_path: Path) -> None:
+    ca, backup = tmp_path / "ca", tmp_path / "backup"
+    assert run("init", ca, "--origin", ORIGIN).code == 0
+    assert run("backup", ca, backup).code == 0
+    for database in (ca / "jit-ssh.db", backup / "jit-ssh.db"):
+        with rows_of(database, "entries_kind") as bare:
+            assert bare.execute("DELETE FROM bare WHERE kind = 'genesis'").rowcount == 1
+    for command in (
+        ["log", "verify", ca],
+        ["log", "verify", backup / "jit-ssh.db"],
+        ["backup", ca, tmp_path / "another"],
+        ["restore", ca, backup],
+        ["fingerprint", ca],
+        ["serve", ca, "--listen", "127.0.0.1:0"],
+    ):
+        told = run(*command)
+        assert (told.code, told.out) == (1, ""), command
+        assert "error: the index entries_kind hides entry 0\nhint: The entries are those that were signed." in told.err
+        assert REINDEX in told.err
+    with closing(sqlite3.connect(ca / "jit-ssh.db")) as connection:
+        connection.execute("REINDEX")
+    assert run("log", "verify", ca).code == 0
+
+
+def test_a_lock_that_an_index_hides_is_found_before_anybody_is_let_in(lived: World, path: Path) -> None:
     with rows_of(path, "entries_kind") as bare:
         assert bare.execute("DELETE FROM bare WHERE kind = 'lock'").rowcount == 1
     with closing(SqliteCopy(path)) as hiding:
