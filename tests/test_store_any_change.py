@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ca.errors import JitSshError
-from ca.store.sqlite import Filter, SqliteCopy, SqliteStore
+from ca.store.filter import Filter
+from ca.store.sqlite import SqliteCopy, SqliteStore
 from server import copies
 from server.cases import Cases
 from tests.test_lifecycle import held

@@ -144,14 +144,15 @@ def test_every_command_that_checks_the_log_finds_a_damaged_index_and_says_what_t
     for database in (ca / "jit-ssh.db", backup / "jit-ssh.db"):
         with rows_of(database, "entries_kind") as bare:
             assert bare.execute("DELETE FROM bare WHERE kind = 'genesis'").rowcount == 1
-    for command in (
+    commands: list[list[str | Path]] = [
         ["log", "verify", ca],
         ["log", "verify", backup / "jit-ssh.db"],
         ["backup", ca, tmp_path / "another"],
         ["restore", ca, backup],
         ["fingerprint", ca],
         ["serve", ca, "--listen", "127.0.0.1:0"],
-    ):
+    ]
+    for command in commands:
         told = run(*command)
         assert (told.code, told.out) == (1, ""), command
         assert "error: the index entries_kind hides entry 0\nhint: The entries are those that were signed." in told.err
