@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import ClassVar, Final, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from ca.ed25519 import verifies
 from ca.errors import BadSignature, Malformed, SignerFailed
 from ca.merkle import HASH_LENGTH, MAX_SIZE
 from ca.point import ed25519_point
@@ -111,10 +109,8 @@ class NoteKey:
 
     def verify(self, message: bytes, signature: bytes) -> None:
         """Raises `BadSignature` unless this key made the raw 64-byte `signature` of `message`."""
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
-        except InvalidSignature as error:
-            raise BadSignature(f"the signature by {self.name} does not fit the note", _CHANGED) from error
+        if not verifies(self.public_key, signature, message):
+            raise BadSignature(f"the signature by {self.name} does not fit the note", _CHANGED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """SSH public keys and the signatures they verify.
 
 Blobs are parsed here, strictly, because `cryptography` drops the application of `sk-` keys, accepts degenerate points and
-returns a certificate's inner key where a key was expected. It does the arithmetic only.
+returns a certificate's inner key where a key was expected. It does the arithmetic only, and not that of Ed25519.
 
 Key blobs: RFC 4253 §6.6 (rsa), RFC 5656 §3.1 (ecdsa), RFC 8709 §4 (ed25519), OpenSSH PROTOCOL.u2f (sk-).
 Signature blobs: the same, with RFC 8332 for rsa-sha2-256/512. SHA-1 and DSA do not exist here.
@@ -17,9 +17,10 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from ca.ed25519 import verifies
 from ca.errors import BadSignature, Malformed
 from ca.point import ed25519_point
 from ca.wire import Reader, decode_base64, string
@@ -130,8 +131,12 @@ def fingerprint(blob: bytes) -> str:
 def _read_ed25519(reader: Reader) -> _Verify:
     raw = reader.string()
     ed25519_point(raw)
-    key = ed25519.Ed25519PublicKey.from_public_bytes(raw)
-    return lambda _algorithm, signature, message: key.verify(signature, message)
+
+    def verify(_algorithm: str, signature: bytes, message: bytes) -> None:
+        if not verifies(raw, signature, message):
+            raise InvalidSignature
+
+    return verify
 
 
 # -------------------------------------------------------------------- ecdsa

@@ -98,10 +98,15 @@ def _encoded(a: Point) -> bytes:
 _BASE = _decoded((4 * pow(5, -1, _P) % _P).to_bytes(32, "little")) or _NEUTRAL
 
 
+def _small(a: Point) -> bool:
+    """Whether it is one of the eight points of small order."""
+    return _encoded(_twice(_twice(_twice(a)))) == _encoded(_NEUTRAL)
+
+
 def verifies(key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether `signature` (64 bytes) of `message` is one by `key` (32 bytes); by a key of small order nothing is."""
+    """Whether `signature` (64 bytes) of `message` is one by `key` (32 bytes); with a key or an R of small order none is."""
     a, s = _decoded(key), int.from_bytes(signature[32:], "little")
-    if a is None or _encoded(_twice(_twice(_twice(a)))) == _encoded(_NEUTRAL) or len(signature) != 64 or s >= _L:
+    if a is None or _small(a) or len(signature) != 64 or s >= _L:
         return False
     k = int.from_bytes(sha512(signature[:32] + key + message).digest(), "little") % _L
     minus_a = _P - a[0], a[1], 1, _P - a[3]
@@ -110,7 +115,7 @@ def verifies(key: bytes, signature: bytes, message: bytes) -> bool:
         found = _twice(found)
         if term := (s >> bit & 1) | (k >> bit & 1) << 1:
             found = _sum(found, terms[term])
-    return _encoded(found) == signature[:32]
+    return _encoded(found) == signature[:32] and not _small(found)
 
 
 # ------------------------------------------------------------------- bytes

@@ -1,6 +1,6 @@
 """The formats of `ca/FORMATS.md` read by a second program, of which nothing is imported from this project.
 
-The lists of fields are read from the document itself. RFC 6962 §2.1 for the tree, RFC 8032 by libsodium, OpenSSH's PROTOCOL
+The lists of fields are read from the document itself. RFC 6962 §2.1 for the tree, RFC 8032 by OpenSSL, OpenSSH's PROTOCOL
 files; other keys than Ed25519 are judged by `ssh-keygen`.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nacl.bindings
-import nacl.exceptions
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 DOCUMENT = (Path(__file__).parents[1] / "ca" / "FORMATS.md").read_text()
 LIMITS = {name: int(value) for name, value in re.findall(r"\| `([a-z._]+\.[A-Z_]+)` \| (\d+) \|", DOCUMENT)}
@@ -151,11 +151,22 @@ def key_of(line: str) -> bytes:
     return blob
 
 
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+
+
+def small_or_not_canonical(point: bytes) -> bool:
+    """Of small order is what has y = 0 or y² = 1, and what doubles to y = 0, so has x² = −y²."""
+    y = int.from_bytes(point, "little") % 2**255
+    return y >= P or y * (y * y - 1) * (D * y**4 + 2 * y * y - 1) % P == 0
+
+
 def ed25519(key: bytes, signature: bytes, message: bytes) -> None:
     try:
-        nacl.bindings.crypto_sign_open(signature + message, key)
-    except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError) as error:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
         raise Wrong("a signature that does not verify") from error
+    demand(not small_or_not_canonical(key) and not small_or_not_canonical(signature[:32]), "a point of small order")
 
 
 def check_sshsig(encoded: str, message: str) -> tuple[bytes, bool]:
@@ -176,7 +187,8 @@ def check_sshsig(encoded: str, message: str) -> tuple[bytes, bool]:
     by_ssh_keygen(blob, message)
     if not kind.startswith(b"sk-"):
         return key, False
-    made.string()
+    raw = made.string()
+    demand(b"ed25519" not in kind or not small_or_not_canonical(raw[:32]), "a point of small order")
     return key, bool(made.take(1)[0] & 1)
 
 
