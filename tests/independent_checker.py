@@ -88,6 +88,8 @@ def check_tree(log: Log) -> None:
         complete = [(level, at) for level in log.levels for at in range(len(leaves) >> level)]
         expected = {(level, at): tree_hash(leaves[at << level : (at + 1) << level]) for level, at in complete}
         demand(log.nodes == expected, "the nodes")
+    for digest, content in (log.files or {}).items():
+        demand(hashlib.sha256(content).hexdigest() == digest, f"the file {digest}")
 
 
 class History:

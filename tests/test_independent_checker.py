@@ -28,6 +28,7 @@ from tests import (
     independent_formats,
     test_proof,
     test_request_verify,
+    test_store_sound,
     test_tampering,
     test_verify,
 )
@@ -128,6 +129,17 @@ def test_both_refuse_a_changed_database(world: World, statements: list[str], mes
     trust = trusted(world.ca.trust)
     assert first_wrong(from_database(path, trust)) is None
     change(path, *statements)
+    with pytest.raises(LogDamaged):
+        copies.check_copy(path)
+    assert first_wrong(from_database(path, trust)), message
+
+
+@pytest.mark.parametrize(("statement", "message"), test_store_sound.SURPLUS.values(), ids=test_store_sound.SURPLUS.keys())
+def test_both_refuse_a_row_that_the_log_does_not_have(world: World, statement: str, message: str) -> None:
+    test_tampering.live(world)
+    assert world.act("eve", "lock", "/v1/locks", person="ana", reason="laptop lost").status_code == 200
+    path, trust = test_tampering.copy(world), trusted(world.ca.trust)
+    change(path, statement)
     with pytest.raises(LogDamaged):
         copies.check_copy(path)
     assert first_wrong(from_database(path, trust)), message
