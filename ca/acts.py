@@ -10,12 +10,14 @@ from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from ca import request, statement
+from ca.emergency import took_part
 from ca.entry import (
     ApproveEntry,
     BreakGlassEntry,
     DenyEntry,
     DropEntry,
     IssueEntry,
+    KitEntry,
     LockEntry,
     Privilege,
     ReadEntry,
@@ -24,6 +26,7 @@ from ca.entry import (
     ReviewEntry,
     RevokeEntry,
     SaidEntry,
+    SealEntry,
     UnlockEntry,
     WithdrawEntry,
 )
@@ -106,6 +109,14 @@ class Moment:
         if not isinstance(found, BreakGlassEntry) or found.person is None:
             raise NotFound(f"entry {index} is no use of the emergency key", "jit-ssh log --kind break-glass lists them")
         return found
+
+    def took_part(self, use: BreakGlassEntry) -> frozenset[str]:
+        """Who was named in the session of a use of the emergency key, and whose shares opened it."""
+        session = (self.tail.entry(index) for index in self.tail.log.session(use.index))
+        kit = self.tail.entry(use.kit)
+        sealed = self.tail.entry(kit.seal) if isinstance(kit, KitEntry) else None
+        shares = sealed.seal.shares if isinstance(sealed, SealEntry) else ()
+        return took_part((each.told for each in session if isinstance(each, BreakGlassEntry)), shares)
 
     def newest(self, person: str, role: str) -> Case | None:
         """The newest case of the person and the role, unless it is surely over."""
@@ -266,8 +277,9 @@ def _review(said: Said, review: ReviewStatement, at: Moment) -> ReviewEntry | Re
         return at.refused(said, "forbidden", "only those whom guardrails.toml names as auditors or revokers review")
     use = at.use(review.request)
     about = {"request": use.index}
-    if said.person == use.person:
-        return at.refused(said, "own-request", "nobody reviews what was done in their own name", **about)
+    if said.person in at.took_part(use):
+        message = "nobody reviews a session in which they were named or which their share opened: another auditor or revoker may"
+        return at.refused(said, "own-request", message, **about)
     if (before := at.tail.log.reviewed(use.index)) is not None:
         return at.refused(said, "not-pending", f"entry {use.index} was reviewed already, in entry {before}", **about)
     if leaf_hash(use.encode()).hex() != review.leaf:

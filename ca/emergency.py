@@ -4,13 +4,15 @@ It takes only what an honest CA writes, so a verifier and the CA itself judge by
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ca import journal, statement
 from ca.entry import BreakGlassEntry, EmergencyEntry, KitEntry, LoginEntry, ReviewEntry, SealEntry
 from ca.errors import Malformed
-from ca.journal import AnyLine, Certified, Drilled
+from ca.journal import AnyLine, Certified, Drilled, Open
 from ca.keys import PublicKey
+from ca.kit import Share
 from ca.merkle import leaf_hash
 from ca.sshd_lines import Login
 from ca.sshsig import verifier
@@ -97,6 +99,12 @@ class Emergency:
         """All lines of the run of the kit in which the line of `entry` was written."""
         return self._sessions[entry.kit, entry.told.session]
 
+    def took_part(self, use: BreakGlassEntry) -> frozenset[str]:
+        """Who was there in the session of a use, as far as it was shown: none of them reviews it."""
+        kit = self.kits.get(use.kit)
+        sealed = None if kit is None else self.seals.get(kit.seal)
+        return took_part(self.session(use), () if sealed is None else sealed.seal.shares)
+
     # ------------------------------------------------------------------ taking
 
     def take(self, found: EmergencyEntry) -> None:
@@ -181,6 +189,8 @@ class Emergency:
             raise Malformed(f"entry {found.request} is no use of the emergency key by {found.person}")
         if said.leaf != leaf_hash(use.encode()).hex():
             raise Malformed("its statement is about other words than its use's")
+        if found.actor in self.took_part(use):
+            raise Malformed("it is by somebody who was named in the session of its use, or whose share opened it")
         self.reviews[found.request] = found
 
     def _take_login(self, found: LoginEntry) -> None:
@@ -194,6 +204,19 @@ class Emergency:
                 raise Malformed("it names another use than the one of its certificate")
         self._told.add(found.login)
         self.logins[found.index] = found
+
+
+def officers(session: Iterable[AnyLine], shares: Iterable[Share]) -> tuple[str, ...]:
+    """Whose `shares` opened the key for a session; one that is none of them by its fingerprint."""
+    names = {share.fingerprint: share.officer for share in shares}
+    opened = (line for line in session if isinstance(line, Open))
+    return tuple(names.get(share, f"unknown share {share[:16]}") for line in opened for share in line.shares)
+
+
+def took_part(session: Iterable[AnyLine], shares: Iterable[Share]) -> frozenset[str]:
+    """Who was named in a session, and whose shares opened it: they would settle a case of their own."""
+    lines = tuple(session)
+    return frozenset({line.person for line in lines if isinstance(line, Certified)} | {*officers(lines, shares)})
 
 
 def fingerprint_of(sealed: SealEntry) -> str:

@@ -55,6 +55,9 @@ class Reading(Protocol):
     def reviewed(self, use: int) -> int | None:
         """The entry that reviewed the use of the emergency key in entry `use`."""
 
+    def session(self, use: int) -> list[int]:
+        """The `break-glass` entries of all lines that one run of a kit wrote: that of the use in entry `use`, in order."""
+
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
 

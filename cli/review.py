@@ -20,8 +20,8 @@ from cli.use import Use
 def review(number: int, verdict: str, note: str) -> None:
     """Settle the use of the emergency key in entry N.
 
-    For auditors and revokers, and never for who was named in it. Shows it; your signature covers exactly the entry that was
-    shown.
+    For auditors and revokers, but for those who were named in its session or whose share opened it. Shows it; your signature
+    covers exactly the entry that was shown.
     """
     client = Machine.here().client
     answer = Members.parse(client.read(f"/v1/requests/{number}"))

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from ca import entry, journal, merkle
+from ca import entry, journal, merkle, names
+from ca.emergency import officers
 from ca.entry import AnyEntry, BreakGlassEntry, LoginEntry, ReviewEntry, SealEntry
 from ca.errors import JitSshError, Malformed
-from ca.journal import Certified, Close, Open
+from ca.journal import Certified, Close
 from ca.keys import PublicKey
 from ca.sshsig import verifier
 from cli import emergency_text, output
@@ -26,6 +27,7 @@ class Use:
     session: tuple[BreakGlassEntry, ...]
     logins: tuple[LoginEntry, ...]
     review: ReviewEntry | None
+    owner: str | None  # whose the certified key was, by the CA's word
 
     @classmethod
     def read(cls, members: Members) -> Self:
@@ -37,6 +39,7 @@ class Use:
             session=tuple(_entry(text, BreakGlassEntry) for text in members.texts("session")),
             logins=tuple(_entry(text, LoginEntry) for text in members.texts("logins")),
             review=_entry(members.text("review"), ReviewEntry) if "review" in members else None,
+            owner=members.text("owner", names.PERSON) if "owner" in members else None,
         )
 
     @property
@@ -52,9 +55,7 @@ class Use:
     @property
     def officers(self) -> tuple[str, ...]:
         """Whose shares opened the key."""
-        names = {share.fingerprint: share.officer for share in self.seal.seal.shares}
-        opened = (each.told for each in self.session if isinstance(each.told, Open))
-        return tuple(names.get(share, f"unknown share {share[:16]}") for line in opened for share in line.shares)
+        return officers((each.told for each in self.session), self.seal.seal.shares)
 
     def proven(self, number: int) -> Self:
         """This, if it is entry `number`, its leaf is the one that would be signed, and the sealed key signed its line.
@@ -90,6 +91,7 @@ def show(case: Use) -> None:
         {
             "use": f"{case.use.index}, {case.line.TAG[1]}, {case.status}",
             **emergency_text.certified(case.line),
+            "key of": case.owner if case.owner == case.line.person else f"{case.owner or 'nobody'}, NOT {case.line.person}",
             "written": output.timestamp(case.line.time),
             "opened by": ", ".join(case.officers) or "whoever had the security key",
             "kit": f"entry {case.use.kit}, seal entry {case.seal.index}",

@@ -1,19 +1,20 @@
 """What an operator is told after an emergency, and of how the emergency key stands: in lines, and as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ca import canonical
-from ca.emergency import Emergency
+from ca.emergency import Emergency, officers
 from ca.entry import BreakGlassEntry
-from ca.journal import Open
 from ca.keys import PublicKey
 from ca.readiness import Readiness
 from ca.reconcile import Matched, match
 from ca.sshd_lines import Login, Unreadable, moment
+from ca.store.sqlite import SqliteStore
+from server import emergency
 from server.handing_in import HandedIn
 
 _DAY = 24 * 3600
@@ -27,13 +28,16 @@ class Findings:
     emergency: Emergency
     matched: Matched
     unreadable: tuple[Unreadable, ...]
+    owners: Mapping[int, str | None]  # whose the certified key was, by the use's entry
 
     @classmethod
     def of(
-        cls, handed: HandedIn, emergency: Emergency, logins: tuple[Login, ...], unreadable: tuple[Unreadable, ...]
+        cls, handed: HandedIn, store: SqliteStore, logins: tuple[Login, ...], unreadable: tuple[Unreadable, ...]
     ) -> "Findings":
-        """`emergency` is the log's after the journal was taken in."""
-        return cls(handed, emergency, match(emergency, handed.uses, logins), unreadable)
+        """`store` is the log's after the journal was taken in."""
+        known = emergency.read(store)
+        owners = {use.index: emergency.owner(store, use) for use in handed.uses}
+        return cls(handed, known, match(known, handed.uses, logins), unreadable, owners)
 
     def lines(self, directory: Path, *, compared: bool) -> Iterator[str]:
         """What was found and what to do, for people; `compared` says whether there were logins to compare with."""
@@ -54,6 +58,11 @@ class Findings:
         yield f"entry {use.index}, {moment(line.time)}: {line.TAG[1]} by {line.person} of {', '.join(line.principals)}, {state}"
         yield f"  {line.reason}"
         yield f"  opened by {', '.join(self._officers(use)) or 'whoever had the security key'}"
+        if (whose := self.owners[use.index]) != line.person:
+            key = PublicKey.parse_line(line.key).fingerprint
+            yield f"  NOT A KEY OF {line.person}: people.toml gives {key} to {whose or 'nobody'}"
+        if review and review.actor in self.emergency.took_part(use):
+            yield f"  REVIEWED BY ONE OF THEM: this session names {review.actor} in a line that was handed in after the review"
         for login in logins:
             yield f"  login {moment(login.time)}: {_login(login)}"
         if compared and not logins:
@@ -61,9 +70,7 @@ class Findings:
 
     def _officers(self, use: BreakGlassEntry) -> tuple[str, ...]:
         seal = self.emergency.seals[self.emergency.kits[use.kit].seal].seal
-        names = {share.fingerprint: share.officer for share in seal.shares}
-        opened = (line for line in self.emergency.session(use) if isinstance(line, Open))
-        return tuple(names.get(share, f"unknown share {share[:16]}") for line in opened for share in line.shares)
+        return officers(self.emergency.session(use), seal.shares)
 
     def _alarms(self) -> Iterator[str]:
         for login in self.matched.strange:
@@ -81,7 +88,8 @@ class Findings:
             yield "  compare with what hosts saw: the same command with --logins FILE"
         waiting = [use for use in self.handed.uses if use.index not in self.emergency.reviews]
         for use in waiting:
-            yield f"  jit-ssh review {use.index} --as drill|real|misuse --note '…'    # an auditor or revoker, not {use.person}"
+            there = ", ".join(sorted(self.emergency.took_part(use)))
+            yield f"  jit-ssh review {use.index} --as drill|real|misuse --note '…'    # an auditor or revoker, none of {there}"
         if self.handed.uses:
             yield f"  jit-ssh-ca break-glass rotate {directory} …    # the key was in the memory of a laptop"
 
@@ -107,6 +115,7 @@ class Findings:
         return {
             "entry": use.index, "kind": line.TAG[1], "person": line.person, "time": line.time, "principals": line.principals,
             "reason": line.reason, "serial": line.serial, "officers": self._officers(use),
+            "key_owner": self.owners[use.index],
             "review": None if review is None else review.verdict, "logins": [canonical.plain(login) for login in logins],
         }  # fmt: skip
 

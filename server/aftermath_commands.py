@@ -101,7 +101,7 @@ def import_(
     source, seen = handing_in.read_file(journal), handing_in.logins(logins)
     log, store = _opened(dir_, passphrase_file)
     handed = handing_in.hand_in(log, store, source, seen[0], branched=branched)
-    found = Findings.of(handed, emergency.read(store), *seen)
+    found = Findings.of(handed, store, *seen)
     click.echo(found.json if as_json else "\n".join(found.lines(dir_, compared=bool(logins))))
     sys.exit(_FOUND if found.matched.strange or found.unreadable else 0)
 

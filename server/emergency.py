@@ -4,8 +4,10 @@ from typing import Any
 
 from ca import entry
 from ca.emergency import Emergency
-from ca.entry import BreakGlassEntry, EmergencyEntry
+from ca.entry import BreakGlassEntry, EmergencyEntry, PolicyEntry
 from ca.journal import Certified
+from ca.keyring import Keyring
+from ca.keys import PublicKey
 from ca.merkle import leaf_hash
 from ca.roles import Policy
 from ca.store.filter import Filter
@@ -43,6 +45,15 @@ def visible(used: BreakGlassEntry, person: str, policy: Policy) -> bool:
     return person == used.person or policy.is_auditor(person) or policy.is_revoker(person)
 
 
+def owner(store: SqliteStore, used: BreakGlassEntry) -> str | None:
+    """Whose key was certified, by the people.toml that was in force when it was handed in; None when it was nobody's."""
+    for source in store.select(Filter(kind="policy", before=used.index), 1):
+        policy = entry.decode(source)
+        people = store.policy_file(policy.files["people.toml"]) if isinstance(policy, PolicyEntry) else None
+        return Keyring.parse(people or b"").owners.get(PublicKey.parse_line(used.certified.key).blob)
+    return None
+
+
 def shown(store: SqliteStore, used: BreakGlassEntry, person: str, policy: Policy) -> dict[str, Any]:
     """The use with its seal, the lines of its session that `person` may read, and its review, each as its entry's text."""
     emergency = read(store)
@@ -58,6 +69,8 @@ def shown(store: SqliteStore, used: BreakGlassEntry, person: str, policy: Policy
         "session": [_text(each) for each in shown],
         "logins": [_text(each) for each in logins],
     }
+    if whose := owner(store, used):
+        members["owner"] = whose
     return members if review is None else members | {"review": _text(review)}
 
 

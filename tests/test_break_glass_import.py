@@ -107,7 +107,8 @@ def test_every_line_becomes_an_entry_and_the_use_awaits_a_review(site: Site) -> 
     assert "4 lines, all signed and in order; 4 are new, entries 3 to 6" in told.stdout
     assert "entry 5, 2027-01-15 08:00:03 UTC: use by ana of break-glass@web, awaits review\n  CA down, INC-77" in told.stdout
     assert "opened by cy, di" in told.stdout
-    assert "jit-ssh review 5 --as drill|real|misuse" in told.stdout
+    assert f"NOT A KEY OF ana: people.toml gives {ANA.public_key.fingerprint} to nobody" in told.stdout
+    assert "jit-ssh review 5 --as drill|real|misuse --note '…'    # an auditor or revoker, none of ana, cy, di\n" in told.stdout
     assert "jit-ssh-ca break-glass rotate" in told.stdout
     with opened(site.ca) as log:
         log.check()
@@ -272,6 +273,7 @@ def test_programs_get_the_same(site: Site) -> None:
     assert (told["lines"], told["entries"], told["kit"], told["unreadable"]) == (4, [3, 4, 5, 6], 2, [])
     (use,) = told["uses"]
     assert (use["entry"], use["person"], use["officers"], use["review"]) == (5, "ana", ["cy", "di"], None)
+    assert use["key_owner"] is None
     assert [each["serial"] for each in use["logins"]] == [login(used).serial]
     assert [each["serial"] for each in told["strange"]] == [strange.serial]
 

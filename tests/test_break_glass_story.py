@@ -152,7 +152,7 @@ def test_from_the_seal_to_the_rotation(tmp_path: Path) -> None:
     server.kill()
     ca.rename(tmp_path / "away")  # the CA, its database and its keys are gone
     laptop = outfit(tmp_path / "laptop", tmp_path / "kit")
-    certificate = opened_by(laptop, sealed, "eve", "cy")
+    certificate = opened_by(laptop, sealed, "di", "cy")
     (tmp_path / "emergency.pub").write_text(sealed.line + "\n")
     with sshd.running(prefix) as host:
         assert gets_in(host, laptop.home / "id_ed25519", certificate), host.log()
@@ -165,7 +165,8 @@ def test_from_the_seal_to_the_rotation(tmp_path: Path) -> None:
     journal = next(laptop.home.glob("break-glass-*.jsonl"))
     handed = break_glass("import", ca, journal, "--logins", prefix / "log")
     assert handed.code == 0, handed.out
-    assert "opened by eve, cy" in handed.out
+    assert "opened by di, cy" in handed.out
+    assert "# an auditor or revoker, none of ana, cy, di\n" in handed.out
     assert f"login at an unknown time: {ME} from 127.0.0.1" in handed.out
     use = handed.out.partition("jit-ssh review ")[2].split()[0]
     thief = stolen(tmp_path, "stolen", sealed)

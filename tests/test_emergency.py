@@ -3,16 +3,20 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ca import entry
+from ca.acts import Moment
 from ca.emergency import Emergency
 from ca.entry import OPERATOR, BreakGlassEntry, EmergencyEntry, KitEntry, LoginEntry, SealEntry
 from ca.errors import JitSshError, LogDamaged
 from ca.journal import FIRST_SERIAL, Open, Use
 from server import emergency as uses
+from server import handing_in
+from server.aftermath import Findings
 from tests import emergencies
 from tests.emergencies import ANA, Sealed, hand_in, lines, sealed
 from tests.formats_example import FixedKey
@@ -205,6 +209,24 @@ def test_two_copies_of_a_journal_that_went_on_apart_can_both_be_there(world: Wor
     assert len(reading(world).uses) == 2
 
 
+# -------------------------------------------------------------- whose key it was
+
+
+def test_whose_key_was_certified_is_told_as_it_was_when_it_was_handed_in(world: World) -> None:
+    of = sealed(world)
+    pen = of.pen()
+    pen.begin()
+    for key in (world.people["ana"], world.people["bo"], ANA):
+        pen.use(key)
+    of_ana, of_bo, of_nobody = lines(world, of, pen.lines)[1:]
+    people = world.files["people.toml"].decode()
+    world.adopt(people=people.replace(world.people["ana"].public_key.line, ANA.public_key.line))
+    pen.use(world.people["ana"])
+    (replaced,) = lines(world, of, pen.lines[4:])
+    told = [world.read("eve", f"/v1/requests/{use}").json for use in (of_ana, of_bo, of_nobody, replaced)]
+    assert [case and case.get("owner") for case in told] == ["ana", "bo", None, None]
+
+
 # ------------------------------------------------------------------ the review
 
 
@@ -213,8 +235,9 @@ def test_a_use_is_reviewed_once_by_another_person_who_may(world: World) -> None:
     pen = of.pen()
     pen.begin()
     pen.use(ANA)
+    pen.begin()
     pen.use(FixedKey(5), person="eve")
-    for_ana, for_eve = lines(world, of, pen.lines)[1:]
+    _, for_ana, _, for_eve = lines(world, of, pen.lines)
     given = {"verdict": "real", "reason": "INC-77"}
     assert problem(world, "bo", for_ana, **given) == (403, "forbidden")
     assert problem(world, "ana", for_ana, **given) == (403, "forbidden")
@@ -229,6 +252,65 @@ def test_a_use_is_reviewed_once_by_another_person_who_may(world: World) -> None:
     assert world.answer("eve", "review", for_ana, **given).status_code == 200
     assert problem(world, "eve", for_ana, verdict="misuse", reason="no") == (409, "not-pending")
     assert [each.index for each in reading(world).unreviewed] == [for_eve]
+    world.check()
+
+
+SHARES = tuple(share.fingerprint for share in emergencies.seal(EMERGENCY).shares)  # of cy, di and eve
+
+
+@pytest.mark.parametrize(
+    ("opened", "named", "may"), [(SHARES[:2], "bo", True), (SHARES[1:], "bo", False), (SHARES[:2], "eve", False)]
+)
+def test_nobody_reviews_a_session_in_which_they_took_part(
+    world: World, monkeypatch: pytest.MonkeyPatch, opened: Sequence[str], named: str, *, may: bool
+) -> None:
+    of = sealed(world)
+    pen = of.pen()
+    for shares, person in ((SHARES[1:], "eve"), (opened, named)):  # of another session it makes no difference
+        pen.begin(shares=shares)
+        pen.use(ANA)
+        pen.use(FixedKey(5), person=person)
+    for_ana = lines(world, of, pen.lines)[4]
+    given = {"verdict": "real", "reason": "INC-77"}
+    refusal = world.answer("eve", "review", for_ana, **given)
+    assert refusal.status_code == (200 if may else 403), refusal.text
+    if not may:
+        assert problem(world, "eve", for_ana, **given) == (403, "own-request")
+        assert "another auditor or revoker may" in refusal.text
+        world.check()
+        monkeypatch.setattr(Moment, "took_part", lambda _at, _use: frozenset())  # a CA that takes it all the same
+        world.answer("eve", "review", for_ana, **given)
+        assert "it is by somebody who was named in the session of its use, or whose share opened it" in refused(world)
+
+
+def test_who_holds_a_line_back_until_after_their_review_is_told_of(world: World) -> None:
+    pen = sealed(world).pen()
+    pen.begin()
+    pen.use(ANA)
+    used = handing_in.hand_in(world.ca.log, world.store, pen.journal, (), branched=False).uses[0].index
+    assert world.answer("eve", "review", used, verdict="real", reason="INC-77").status_code == 200
+    found = []
+    for person in ("bo", "eve"):
+        pen.use(FixedKey(5), person=person)
+        handed = handing_in.hand_in(world.ca.log, world.store, pen.journal, (), branched=False)
+        found.append("\n".join(Findings.of(handed, world.store, (), ()).lines(Path("ca"), compared=False)))
+    world.check()
+    assert "REVIEWED BY ONE OF THEM" not in found[0]
+    assert found[1].count("REVIEWED BY ONE OF THEM: this session names eve in a line that was handed in after the review") == 1
+
+
+def test_a_session_is_that_of_one_kit(world: World) -> None:
+    of = sealed(world)
+    later = sealed(world, NEXT, replaces=of.seal_entry)
+    for each, person in ((later, "eve"), (of, "bo")):
+        pen = each.pen()
+        pen.begin()
+        pen.use(ANA)
+        pen.use(FixedKey(5), person=person)
+        used = lines(world, each, pen.lines)[1]
+        assert [world.store.session(index) for index in (used - 1, used, used + 1)] == [[used - 1, used, used + 1]] * 3
+        assert world.store.session(each.kit_entry) == []
+    assert world.answer("eve", "review", used, verdict="real", reason="INC-77").status_code == 200
     world.check()
 
 

@@ -351,9 +351,14 @@ def test_a_case_has_the_members_of_the_document(world: World) -> None:
 
 
 def test_a_case_of_a_use_has_the_members_of_the_document(world: World) -> None:
-    used = emergencies.hand_in(world, emergencies.sealed(world))
-    waiting = world.read("eve", f"/v1/requests/{used}").json
-    reviewed = world.answer("eve", "review", used, verdict="real", reason="INC-77").json
+    of = emergencies.sealed(world)
+    pen = of.pen()
+    pen.begin()
+    for key in (emergencies.ANA, world.people["ana"]):
+        pen.use(key)
+    of_nobody, of_ana = emergencies.lines(world, of, pen.lines)[1:]
+    waiting = world.read("eve", f"/v1/requests/{of_nobody}").json
+    reviewed = world.answer("eve", "review", of_ana, verdict="real", reason="INC-77").json
     assert isinstance(waiting, dict)
     assert isinstance(reviewed, dict)
     words: dict[type[Any], str] = {str: "text", list: "list of text"}

@@ -83,6 +83,7 @@ class Written:
                 "acted": [log.acted(person) for person in PEOPLE],
                 "locked": (log.locked(), [log.lock(person) for person in PEOPLE]),
                 "reviewed": [log.reviewed(index) for index in range(size)],
+                "sessions": [log.session(index) for index in range(size)],
                 "checkpoint": log.checkpoint(),
                 "proven": all(int((log.checkpoint_over(at) or "none\n0").split("\n")[1]) > at for at in range(size)),
                 "nodes": [list(log.nodes(level)) for level in range(6)],

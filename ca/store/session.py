@@ -27,6 +27,12 @@ _REQUEST: Final = """
         WHERE ending.kind IN ('revoke', 'lock') AND ending.request IS NULL AND ending.idx > asked.idx
     ORDER BY 1
 """
+_SESSION: Final = """
+    SELECT line.idx FROM entries AS used JOIN entries AS line INDEXED BY entries_kind ON line.kind = used.kind
+        WHERE used.idx = ? AND used.kind = 'break-glass' AND json_extract(line.entry, '$.kit') = json_extract(used.entry, '$.kit')
+        AND json_extract(line.entry, '$.line') ->> '$.session' = json_extract(used.entry, '$.line') ->> '$.session'
+    ORDER BY 1
+"""
 
 
 class Session:
@@ -131,6 +137,9 @@ class Session:
     def reviewed(self, use: int) -> int | None:
         found = self._one("SELECT idx FROM entries INDEXED BY entries_request WHERE request = ? AND kind = 'review'", use)
         return None if found is None else int(found)
+
+    def session(self, use: int) -> list[int]:
+        return self._all(_SESSION, use)
 
     def checkpoint(self) -> str | None:
         found = self._one("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")

@@ -110,6 +110,10 @@ class SqliteStore:
         """The entry that reviewed the use of the emergency key in entry `use`."""
         return self._reader.reviewed(use)
 
+    def session(self, use: int) -> list[int]:
+        """The `break-glass` entries of all lines that one run of a kit wrote: that of the use in entry `use`, in order."""
+        return self._reader.session(use)
+
     def checkpoint(self) -> str | None:
         """The newest checkpoint's note."""
         return self._reader.checkpoint()
