@@ -7,10 +7,10 @@ A dataclass with `TAG = (key, value)` is told from its siblings by that member.
 
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, ClassVar, Final, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ca.errors import Malformed
 
@@ -67,8 +67,7 @@ def _decode_spelled(source: bytes, kinds: Iterable[type[T]], what: str) -> T | N
     try:
         members, _ = _PLAIN.raw_decode(source.decode())
         if type(members) is dict and _ENCODER.encode(members).encode() == source:
-            value: T = _build(members, _choose(members, kinds, what), (what,))
-            return value
+            return _built(members, kinds, what)
     except (ValueError, RecursionError, Malformed):
         pass
     return None
@@ -76,7 +75,7 @@ def _decode_spelled(source: bytes, kinds: Iterable[type[T]], what: str) -> T | N
 
 def _decode_strictly(source: bytes, kinds: Iterable[type[T]], what: str) -> T:
     members = parse_object(source, what)
-    value: T = _build(members, _choose(members, kinds, what), (what,))
+    value = _built(members, kinds, what)
     if _ENCODER.encode(members).encode() != source:  # what was read has these members and no other: absent is not null
         raise Malformed(f"{what} is not canonical JSON", "Sort the keys, write no white space, leave out what is absent")
     return value
@@ -122,66 +121,50 @@ _DECODER: Final = json.JSONDecoder(
 _PLAIN: Final = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)
 
 
-def _choose(members: dict[str, Any], kinds: Iterable[type[T]], what: str) -> type[T]:
+def _built(members: dict[str, Any], kinds: Iterable[type[T]], what: str) -> T:
     for kind in kinds:
-        name, value = kind.TAG
-        if members.get(name) == value:
-            return kind
+        name, tag = kind.TAG
+        if members.get(name) == tag:
+            value: T = _builder(kind)(members, (what,))  # type: ignore[arg-type]  # no type object is hashable (python/mypy#11470)
+            return value
     raise Malformed(f"{what} is of no known kind")
 
 
 _Where = tuple[str, ...]  # what is read, and the members that lead to the value
-_Read = Callable[[object, _Where], object]
-
-
-class _Form(NamedTuple):
-    """What a dataclass is built from: what each member is and how it is read, and which it needs and may have, its tag included.
-
-    `absent` are those that are None where they are not there though the class does not say so; `check` comes last.
-    """
-
-    readers: Sequence[tuple[str, Any, _Read]]
-    needed: frozenset[str]
-    allowed: frozenset[str]
-    absent: dict[str, object]
-    check: Callable[[Any], None] | None
-
-
-def _build(members: object, kind: type[Any], where: _Where) -> Any:
-    if type(members) is not dict:
-        raise Malformed(f"{': '.join(where)} is not a JSON object")
-    readers, needed, allowed, absent, check = _form(kind)  # type: ignore[arg-type]  # no type object is hashable (python/mypy#11470)
-    if not members.keys() <= allowed:
-        raise Malformed(f"{': '.join(where)} has an unknown member {min(members.keys() - allowed)[:60]!a}")
-    if not needed <= members.keys():
-        raise Malformed(f"{': '.join(where)} lacks the member {min(needed - members.keys())!a}")
-    values = absent.copy()
-    for name, shape, read in readers:
-        if name in members:
-            value = members[name]
-            values[name] = value if type(value) is shape else read(value, (*where, name))
-    built = object.__new__(kind)
-    built.__dict__.update(values)  # as `__init__`, which in a frozen class takes a call for each member
-    if check is not None:
-        check(built)
-    return built
+_Read = Callable[[Any, _Where], Any]
 
 
 @cache
-def _form(kind: type[Any]) -> _Form:
+def _builder(kind: type[Any]) -> _Read:
+    """What makes a dataclass of the JSON object of its members. It raises `Malformed`."""
     shapes = _shapes(kind)  # type: ignore[arg-type]  # as above
-    tag = {kind.TAG[0]} if issubclass(kind, Tagged) else set()
     present = {name: _present(shape) for name, shape in shapes.items()}
-    needed = frozenset(name for name in shapes if present[name] is shapes[name])
-    return _Form(
-        readers=[
-            (name, None if shape is int else shape, _reader(shape)) for name, shape in present.items()
-        ],  # of an int, the range
-        needed=needed,
-        allowed=frozenset(tag | shapes.keys()),
-        absent={name: None for name in shapes.keys() - needed if getattr(kind, name, kind) is not None},
-        check=getattr(kind, "__post_init__", None),
-    )
+    tag = {kind.TAG[0]} if issubclass(kind, Tagged) else set()
+    needed, allowed = frozenset(name for name in shapes if present[name] is shapes[name]), frozenset(tag | shapes.keys())
+    # Of what need not be there: for which the class does not say itself that it is None.
+    absent: dict[str, object] = {name: None for name in shapes.keys() - needed if getattr(kind, name, kind) is not None}
+    readers = [(name, None if shape is int else shape, _reader(shape)) for name, shape in present.items()]  # an int has a range
+    check = getattr(kind, "__post_init__", None)
+
+    def build(members: object, where: _Where) -> object:
+        if type(members) is not dict:
+            raise Malformed(f"{': '.join(where)} is not a JSON object")
+        if not members.keys() <= allowed:
+            raise Malformed(f"{': '.join(where)} has an unknown member {min(members.keys() - allowed)[:60]!a}")
+        if not needed <= members.keys():
+            raise Malformed(f"{': '.join(where)} lacks the member {min(needed - members.keys())!a}")
+        values = absent.copy()
+        for name, shape, read in readers:
+            if name in members:
+                value = members[name]
+                values[name] = value if type(value) is shape else read(value, (*where, name))
+        built = object.__new__(kind)
+        object.__setattr__(built, "__dict__", values)  # as `__init__`, which in a frozen class takes a call for each member
+        if check is not None:
+            check(built)
+        return built
+
+    return build
 
 
 @cache
@@ -200,14 +183,20 @@ def _present(shape: Any) -> Any:
 def _reader(shape: Any) -> _Read:
     """What turns the JSON value of a member into one of this shape. It raises `Malformed`."""
     if isinstance(shape, type) and is_dataclass(shape):
-        return lambda value, where: _build(value, shape, where)
+        return _builder(shape)
     if get_origin(shape) is tuple:
         one = _reader(get_args(shape)[0])
-        return lambda value, where: tuple(one(member, where) for member in _demand(value, list, where))
+        return lambda value, where: tuple([one(member, where) for member in _demand(value, list, where)])
     if get_origin(shape) is Mapping:
         each = _reader(get_args(shape)[1])
         return lambda value, where: {name: each(member, where) for name, member in _demand(value, dict, where).items()}
-    return lambda value, where: _demand(value, shape, where)
+    return _read_integer if shape is int else lambda value, where: _demand(value, shape, where)
+
+
+def _read_integer(value: object, where: _Where) -> object:
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    return _demand(value, int, where)
 
 
 def _demand(value: object, kind: type[Any], where: _Where) -> Any:

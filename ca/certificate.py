@@ -6,9 +6,8 @@ otherwise cannot be built. The parser reads the fields, builds that value, and c
 
 import base64
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Final, Self
 
 from ca.errors import Malformed
@@ -93,19 +92,18 @@ class Certificate:
     @cached_property
     def to_be_signed(self) -> bytes:
         """The bytes under the CA's signature."""
-        options = [("force-command", self.force_command), ("source-address", self.source_address)]
         proof = b"" if self.log_proof is None else string(LOG_PROOF) + string(string(self.log_proof))
         return (
-            string(certificate_algorithm(self.key.algorithm))
+            _packed_type(self.key.algorithm)
             + string(self.nonce)
             + self.key.fields
             + u64(self.serial)
             + u32(_USER)
             + string(self.key_id)
-            + string(b"".join(string(principal) for principal in self.principals))
+            + _packed_principals(self.principals)
             + u64(self.valid_after)
             + u64(self.valid_before)
-            + string(b"".join(string(name) + string(string(value)) for name, value in options if value is not None))
+            + _packed_options(self.force_command, self.source_address)
             + string(proof + _permits(self.permit))
             + string(b"")
             + string(self.ca_key.blob)
@@ -126,21 +124,16 @@ class Certificate:
             raise Malformed(f"certificate type {algorithm[:60]!a} is not supported")
         nonce = reader.string()
         key_type = _KEY_ALGORITHM[algorithm]
-        key = PublicKey.parse(string(key_type) + b"".join(string(reader.string()) for _ in range(_KEY_STRINGS[key_type])))
+        key = PublicKey.parse(string(key_type) + reader.strings(_KEY_STRINGS[key_type]))
         serial, kind = reader.u64(), reader.u32()
         if kind != _USER:
             raise Malformed(f"the certificate is of type {kind}, not a user certificate")
-        key_id, principals = reader.text(), tuple(_strings(reader.string()))
+        key_id, principals = reader.text(), _principals(reader.string())
         valid_after, valid_before = reader.u64(), reader.u64()
-        options = dict(_options(reader.string()))
-        extensions = dict(_options(reader.string()))
+        force_command, source_address = _critical(reader.string())
+        log_proof, permit = _extended(reader.string())
         if reader.string():
             raise Malformed("the certificate uses the reserved field")
-        if unknown := options.keys() - {"force-command", "source-address"}:
-            raise Malformed(f"the certificate has an unknown critical option {min(unknown)[:60]!a}")
-        log_proof = _valued(extensions.pop(LOG_PROOF, None))
-        if unknown := {name for name, value in extensions.items() if value or name.removeprefix("permit-") not in PERMITS}:
-            raise Malformed(f"the certificate has an unknown extension {min(unknown)[:60]!a}")
         certificate = cls(
             key=key,
             serial=serial,
@@ -148,9 +141,9 @@ class Certificate:
             principals=principals,
             valid_after=valid_after,
             valid_before=valid_before,
-            force_command=_valued(options.get("force-command")),
-            source_address=_valued(options.get("source-address")),
-            permit=tuple(name for name in PERMITS if f"permit-{name}" in extensions),
+            force_command=force_command,
+            source_address=source_address,
+            permit=permit,
             ca_key=PublicKey.parse(reader.string()),
             nonce=nonce,
             log_proof=log_proof,
@@ -222,11 +215,6 @@ class SignedCertificate:
         ca_key.verify(self.signature, self.certificate.to_be_signed)
 
 
-@cache  # there are 32
-def _permits(names: tuple[str, ...]) -> bytes:
-    return b"".join(string(f"permit-{name}") + string(b"") for name in names)
-
-
 def _check_options(force_command: str | None, source_address: str | None) -> None:
     if force_command is not None and not (0 < len(force_command) <= 1024 and LINE.fullmatch(force_command)):
         raise Malformed("force-command is empty, longer than 1,024 characters, or has a control character")
@@ -241,16 +229,63 @@ def _check_options(force_command: str | None, source_address: str | None) -> Non
             raise Malformed(f"source-address {cidr[:60]!a} is not canonical, write {canonical}")
 
 
-def _strings(packed: bytes) -> Iterable[str]:
-    reader = Reader(packed, "the certificate's principals")
-    while not reader.done:
-        yield reader.text()
+# What follows packs and reads parts that a log repeats, so each is kept for the next one.
 
 
-def _options(packed: bytes) -> Iterable[tuple[str, bytes]]:
-    reader = Reader(packed, "the certificate's options")
+@cache
+def _packed_type(key_algorithm: str) -> bytes:
+    return string(certificate_algorithm(key_algorithm))
+
+
+@lru_cache(maxsize=128)
+def _packed_principals(principals: tuple[str, ...]) -> bytes:
+    return string(b"".join(string(principal) for principal in principals))
+
+
+@lru_cache(maxsize=128)
+def _packed_options(force_command: str | None, source_address: str | None) -> bytes:
+    options = [("force-command", force_command), ("source-address", source_address)]
+    return string(b"".join(string(name) + string(string(value)) for name, value in options if value is not None))
+
+
+@cache  # there are 32
+def _permits(names: tuple[str, ...]) -> bytes:
+    return b"".join(string(f"permit-{name}") + string(b"") for name in names)
+
+
+@lru_cache(maxsize=128)
+def _principals(packed: bytes) -> tuple[str, ...]:
+    reader, principals = Reader(packed, "the certificate's principals"), list[str]()
     while not reader.done:
-        yield reader.text(), reader.string()
+        principals.append(reader.text())
+    return tuple(principals)
+
+
+@lru_cache(maxsize=128)
+def _critical(packed: bytes) -> tuple[str | None, str | None]:
+    """The forced command and the source address."""
+    options = _options(packed)
+    if unknown := options.keys() - {"force-command", "source-address"}:
+        raise Malformed(f"the certificate has an unknown critical option {min(unknown)[:60]!a}")
+    return _valued(options.get("force-command")), _valued(options.get("source-address"))
+
+
+@lru_cache(maxsize=128)
+def _extended(packed: bytes) -> tuple[str | None, tuple[str, ...]]:
+    """The proof and what is permitted."""
+    extensions = _options(packed)
+    log_proof = _valued(extensions.pop(LOG_PROOF, None))
+    if unknown := {name for name, value in extensions.items() if value or name.removeprefix("permit-") not in PERMITS}:
+        raise Malformed(f"the certificate has an unknown extension {min(unknown)[:60]!a}")
+    return log_proof, tuple(name for name in PERMITS if f"permit-{name}" in extensions)
+
+
+def _options(packed: bytes) -> dict[str, bytes]:
+    reader, options = Reader(packed, "the certificate's options"), dict[str, bytes]()
+    while not reader.done:
+        name = reader.text()
+        options[name] = reader.string()
+    return options
 
 
 def _valued(packed: bytes | None) -> str | None:

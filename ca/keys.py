@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from ca.ed25519 import verifies
 from ca.errors import BadSignature, Malformed
 from ca.point import ed25519_point
-from ca.wire import Reader, decode_base64, string
+from ca.wire import Reader, decode_base64, string, u32
 
 RSA_BITS: Final = range(3072, 8192 + 1)
 _LARGEST_BLOB: Final = 2048  # an RSA key of 8192 bits takes 1,040 bytes, an sk application at most 255
@@ -99,6 +99,9 @@ class PublicKey:
 
         Raises `Malformed` for bytes that are no signature blob of this key's type, `BadSignature` for one that does not fit.
         """
+        if self.algorithm == "ssh-ed25519" and signature[:19] == _ED25519_SIGNATURE and len(signature) == 83:
+            self._demand("ssh-ed25519", signature[19:], message)
+            return False
         reader = Reader(signature, "the signature")
         algorithm, raw, touched = reader.text(), reader.string(), False
         if algorithm not in _SIGNATURE_ALGORITHMS.get(self.algorithm, (self.algorithm,)):
@@ -109,14 +112,18 @@ class PublicKey:
             message = digest + flags + reader.take(4) + hashlib.sha256(message).digest()
             touched = bool(flags[0] & _USER_PRESENT)
         reader.end()
+        self._demand(algorithm, raw, message)
+        return touched
+
+    def _demand(self, algorithm: str, raw: bytes, message: bytes) -> None:
         try:
             self._verify(algorithm, raw, message)
         except InvalidSignature as error:
             raise BadSignature(f"the signature is not one by {self.fingerprint} over this text") from error
-        return touched
 
 
 _USER_PRESENT: Final = 1
+_ED25519_SIGNATURE: Final = string("ssh-ed25519") + u32(64)  # and 64 bytes
 _SIGNATURE_ALGORITHMS: Final = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 

@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Self
 
 from ca.errors import BadSignature, Malformed
@@ -21,9 +22,19 @@ _END: Final = "-----END SSH SIGNATURE-----"
 _LARGEST: Final = 4096
 
 
+# An SSHSIG by an Ed25519 key in our namespace is these bytes, the key, the others and the signature.
+_ED25519: Final = _MAGIC + u32(1) + u32(51) + string("ssh-ed25519") + u32(32)
+_ED25519_BEHIND: Final = string(NAMESPACE) + string(b"") + string("sha512") + u32(83) + string("ssh-ed25519") + u32(64)
+
+
 def signed_bytes(message: bytes, namespace: str = NAMESPACE) -> bytes:
     """What the key signs for `message`: bytes that no other SSH protocol could mean, 98 of them in namespace `jit-ssh`."""
-    return _MAGIC + string(namespace) + string(b"") + string("sha512") + string(hashlib.sha512(message).digest())
+    return _signed_before(namespace) + hashlib.sha512(message).digest()
+
+
+@cache
+def _signed_before(namespace: str) -> bytes:
+    return _MAGIC + string(namespace) + string(b"") + string("sha512") + u32(64)
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class SshSig:
     @classmethod
     def parse(cls, blob: bytes, wanted: str = NAMESPACE) -> Self:
         """Reads the binary form. Raises `Malformed`, also for another namespace or hash."""
+        if len(blob) == 177 and wanted == NAMESPACE and blob[:33] == _ED25519 and blob[65:113] == _ED25519_BEHIND:
+            return cls(PublicKey.parse(blob[14:65]), blob[94:])
         if len(blob) > _LARGEST:
             raise Malformed(f"the signature has {len(blob)} bytes, more than {_LARGEST}")
         reader = Reader(blob, "the signature")

@@ -1,6 +1,5 @@
 """The SSH wire encoding (RFC 4251 §5): strict reading, plain writing. All integers are big-endian and unsigned."""
 
-import base64
 import binascii
 
 from ca.errors import Malformed
@@ -65,6 +64,13 @@ class Reader:
         self._at = end
         return self._source[start:end]
 
+    def strings(self, count: int) -> bytes:
+        """So many strings as they stand, with their lengths."""
+        start = self._at
+        for _ in range(count):
+            self.string()
+        return self._source[start : self._at]
+
     def text(self) -> str:
         """A string that is UTF-8."""
         try:
@@ -103,9 +109,9 @@ class Reader:
 def decode_base64(text: str, what: str) -> bytes:
     """Padded base64 without any other character, in its one canonical spelling. Raises `Malformed`."""
     try:
-        raw = base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
+        raw = binascii.a2b_base64(text, strict_mode=True)  # as `base64.b64decode` with `validate`
+    except ValueError as error:
         raise Malformed(f"{what} is not base64") from error
-    if base64.b64encode(raw).decode() != text:
+    if binascii.b2a_base64(raw, newline=False).decode() != text:
         raise Malformed(f"{what} is not canonical base64")
     return raw

@@ -146,6 +146,12 @@ def test_a_field_that_says_something_else_is_malformed(changes: dict[str, object
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize("kind", EVERY_TYPE)
+def test_a_statement_is_not_read_where_another_namespace_is_wanted(kind: str, every_key: Mapping[str, Kept]) -> None:
+    with pytest.raises(Malformed, match="for namespace 'jit-ssh', not 'jit-ssh-break-glass'"):
+        SshSig.parse(keys.sshsig(every_key[kind], MESSAGE), "jit-ssh-break-glass")
+
+
 def test_the_message_is_hashed_and_bound_to_the_namespace() -> None:
     assert signed_bytes(MESSAGE).startswith(b"SSHSIG" + string("jit-ssh") + u32(0) + string("sha512") + u32(64))
     assert len(signed_bytes(MESSAGE)) == 6 + 11 + 4 + 10 + 68
