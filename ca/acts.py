@@ -118,6 +118,10 @@ class Moment:
         shares = sealed.seal.shares if isinstance(sealed, SealEntry) else ()
         return took_part((each.told for each in session if isinstance(each, BreakGlassEntry)), shares)
 
+    def renewed_by(self, serial: int) -> int | None:
+        """The serial of the certificate by whose key this one was asked for, if it was one's."""
+        return request.renewed_by(self.tail.entry(serial - 1))
+
     def newest(self, person: str, role: str) -> Case | None:
         """The newest case of the person and the role, unless it is surely over."""
         since = self.tail.time - 1000 * LONGEST_CASE

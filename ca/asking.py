@@ -14,7 +14,7 @@ from ca.entry import AnyEntry, IssueEntry, Privilege, RefuseEntry, RenewEntry, R
 from ca.errors import Malformed, NotTouched
 from ca.keys import PublicKey
 from ca.policy import Decision, Denied, Granted, Pending, evaluate
-from ca.request import Request
+from ca.request import RenewedBy, Request
 from ca.roles import Policy
 from ca.statement import CertificateStatement, RequestStatement
 
@@ -123,16 +123,20 @@ def _demand_touch(asked: Asked, decide: Callable[[Facts], Decision], facts: Fact
         raise NotTouched("each certificate of this role is asked for with a security key", "Sign with your own key, and touch it")
 
 
-def lives(said: CertificateStatement, key: PublicKey, asked: Request, issued: AnyEntry, policy: Policy, now: int) -> bool:
+def lives(
+    said: CertificateStatement, key: PublicKey, asked: Request, issued: AnyEntry, policy: Policy, now: int, renewed_by: RenewedBy
+) -> bool:
     """Whether `key` is that of the certificate by which the statement is signed: of this very grant, neither over nor revoked.
 
-    Nor may the key that asked for the grant have been taken from the person: with it ends what it began.
+    Nor may the key that asked for the grant have been taken from the person: with it ends what it began. `renewed_by` is as in
+    `Request.revokes`.
     """
     if not isinstance(issued, IssueEntry) or (issued.index, issued.request) != (said.serial, asked.entry.index):
         return False
     certificate, owner = issued.certificate, policy.owner_of(asked.entry.signed.key)
-    current = asked.status == "granted" and not asked.revokes(issued.index) and now < certificate.valid_before
-    return current and certificate.key == key and owner is not None and owner.name == asked.entry.actor
+    owned = certificate.key == key and owner is not None and owner.name == asked.entry.actor
+    # Last whether it was revoked: whoever has not its key has nothing looked up for them.
+    return owned and asked.status == "granted" and now < certificate.valid_before and not asked.revokes(issued.index, renewed_by)
 
 
 def _changed(now: Privilege, held: Request) -> str:

@@ -240,7 +240,7 @@ def _speaks(said: Said, at: Moment) -> bool:
     asked = at.request(words.request)
     if words.serial >= at.tail.index or asked.entry.actor != said.person:
         return False
-    return asking.lives(words, said.key, asked, at.tail.entry(words.serial), policy, at.seconds)
+    return asking.lives(words, said.key, asked, at.tail.entry(words.serial), policy, at.seconds, at.renewed_by)
 
 
 def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
@@ -259,7 +259,7 @@ def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
 def _still_held(issued: Sequence[AnyEntry], at: Moment) -> Sequence[AnyEntry]:
     request, issue = issued[0].index, issued[-1].index
     asked = at.request(request)
-    status = "revoked" if issue in asked.revoked_serials else asked.status
+    status = "revoked" if asked.status == "granted" and asked.revokes(issue, at.renewed_by) else asked.status
     if status != "granted":  # also for whoever never got it: the answer, or the signature, may have been lost
         raise NotFound(f"request {request} is {status}: its certificate is not made again", "Ask again")
     return issued

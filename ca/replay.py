@@ -56,11 +56,21 @@ class _Told:
 
 
 class _Issued(NamedTuple):
-    """A certificate that may sign for the next one."""
+    """A certificate that may sign for the next one; `by` is the one whose key asked for it."""
 
     request: int
     key: bytes
     valid_before: int
+    serial: int
+    by: "_Issued | None"
+
+
+class _Asking(NamedTuple):
+    """An entry that its certificate has to follow, the key that is certified, and the certificate whose key asked."""
+
+    entry: RequestEntry | RenewEntry
+    key: bytes
+    by: _Issued | None
 
 
 class Replay:
@@ -69,7 +79,7 @@ class Replay:
     def __init__(self, start: int = 0, policy_file: PolicyFile | None = None) -> None:
         """`start` is the first entry that could be shown. Without policy files, whose key it was is not judged."""
         self._start = start
-        self._asking: tuple[RequestEntry | RenewEntry, bytes] | None = None  # the entry before, if its key is certified
+        self._asking: _Asking | None = None  # of the entry before
         self._time = 0
         self._statements = _Recent()
         self._told: dict[int, _Told] = {}  # by request
@@ -158,8 +168,11 @@ class Replay:
         same = (known.request, known.key) == (words.request, words.signer)
         demand(same, f"it is not signed by the key of certificate {serial} of its request")
         demand(found.time // 1000 < known.valid_before, f"certificate {serial}, whose key signed it, was over")
-        demand(not asked.revokes(serial), f"certificate {serial}, whose key signed it, was revoked")
         demand(asked.status == "granted", f"the grant of certificate {serial}, whose key signed it, was over")
+        before: _Issued | None = known
+        while asked.revoked_serials and before is not None:
+            demand(before.serial not in asked.revoked_serials, f"certificate {serial}, whose key signed it, was revoked")
+            before = before.by
         demand(found.actor == asked.entry.actor, "it is signed by the key of another person's certificate")
 
     # ------------------------------------------------------------- requests
@@ -172,7 +185,7 @@ class Replay:
         self._cases.setdefault(found.first, []).append(found.index)
         self._newest[found.actor, found.role] = found.index
         if not found.steps and words.key is not None:
-            self._asking = found, words.key
+            self._asking = _Asking(found, words.key, None)
 
     def _check_extension(self, found: RequestEntry) -> None:
         """Whoever holds the role extends what they hold, once more than before; whoever does not begins anew."""
@@ -266,14 +279,15 @@ class Replay:
             demand(found.role == asked.entry.role, "it names another role than its request")
             demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
         if words.key is not None:
-            self._asking = found, words.key
+            by = None if words.certificate is None else self._issued.get(words.certificate)
+            self._asking = _Asking(found, words.key, by)
 
-    def _check_issue(self, found: IssueEntry, given: Certified, asking: tuple[RequestEntry | RenewEntry, bytes] | None) -> None:
+    def _check_issue(self, found: IssueEntry, given: Certified, asking: _Asking | None) -> None:
         """`asking` is the entry before, if it asks for a certificate."""
         if asking is None:
             demand(found.index == self._start, "nobody asked for it")
         else:
-            by, key = asking
+            by, key, _ = asking
             demand(found.request == (by.request if isinstance(by, RenewEntry) else by.index), "nobody asked for it")
             demand(given.key == key, "it certifies another key")
             if isinstance(by, RenewEntry):
@@ -281,7 +295,8 @@ class Replay:
         self._check_within_grant(found, given)
         if found.request in self._told:
             self._told[found.request].serials.append(found.index)
-            self._issued[found.index] = _Issued(found.request, given.key, given.valid_before)
+            renewed_by = None if asking is None else asking.by
+            self._issued[found.index] = _Issued(found.request, given.key, given.valid_before, found.index, renewed_by)
         self.certificates += 1
 
     def _check_within_grant(self, found: IssueEntry, given: Certified) -> None:

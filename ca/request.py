@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from ca import statement
 from ca.entry import (
     AnyEntry,
     ApproveEntry,
@@ -17,15 +18,18 @@ from ca.entry import (
     IssueEntry,
     LockEntry,
     Privilege,
+    RenewEntry,
     RequestEntry,
     RevokeEntry,
     WithdrawEntry,
 )
 from ca.errors import Malformed
+from ca.statement import CertificateStatement
 
 Status = Literal["pending", "granted", "ended", "denied", "withdrawn", "lapsed", "unused", "dropped", "revoked"]
 Ending = DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry
 OPEN: Final = ("pending", "granted")
+RenewedBy = Callable[[int], int | None]  # the serial of the certificate whose key asked for the one of this serial, if one's did
 LONGEST_CASE: Final = 2 * 24 * 3600  # seconds after which neither a request waits nor its grant lasts: a day each at most
 
 
@@ -59,9 +63,23 @@ class Request:
         """When it was made."""
         return self.entry.time // 1000
 
-    def revokes(self, serial: int) -> bool:
-        """Whether a certificate of this request is not valid any more, whatever its dates say."""
-        return self.status in ("dropped", "revoked") or serial in self.revoked_serials
+    def revokes(self, serial: int, renewed_by: RenewedBy, judged: dict[int, bool] | None = None) -> bool:
+        """Whether a certificate of this request is not valid any more, whatever its dates say.
+
+        With a certificate end those that its key asked for, and so on: `renewed_by` gives the serial of the one whose key asked,
+        if it was one's. `judged` remembers the answers for others of the same request.
+        """
+        if self.status in ("dropped", "revoked"):
+            return True
+        judged = {} if judged is None else judged
+        path: list[int] = []
+        at = serial if self.revoked_serials else None
+        while at is not None and at not in judged and at not in self.revoked_serials:
+            path.append(at)
+            at = renewed_by(at)
+        ended = at is not None and judged.get(at, True)
+        judged.update(dict.fromkeys(path, ended))
+        return ended
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,12 @@ def _status(folding: _Folding, until: int | None, now: int) -> Status:
     if until is not None:
         return "granted" if now < until else "ended" if folding.used else "unused"
     return "lapsed" if now >= (folding.entry.expires or 0) else "pending"
+
+
+def renewed_by(asking: AnyEntry) -> int | None:
+    """The serial of the certificate whose key signed, if `asking`, the entry before an `issue`, is the asking of one."""
+    said = statement.parse(asking.statement.encode()) if isinstance(asking, RenewEntry) else None
+    return said.serial if isinstance(said, CertificateStatement) else None
 
 
 def key_id(request: RequestEntry) -> str:

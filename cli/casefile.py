@@ -18,6 +18,7 @@ from ca.entry import (
     SaidEntry,
 )
 from ca.errors import JitSshError, Malformed
+from ca.request import renewed_by
 from cli.answers import Members
 from cli.case import Case
 from cli.use import Use
@@ -81,11 +82,14 @@ class CaseFile:
         """Each that was issued, oldest first."""
         by_index = {each.index: each for each in self.entries}
         ended = {each.request for each in self.requests if each.status in ("dropped", "revoked")}
-        serials = {each.serial for each in self.entries if isinstance(each, RevokeEntry)}
+        serials = {each.serial for each in self.entries if isinstance(each, RevokeEntry) and each.serial is not None}
         found: list[Certificate] = []
         for each in self.entries:
             if isinstance(each, IssueEntry):
-                before, revoked = by_index.get(each.index - 1), each.request in ended or each.index in serials
+                before = by_index.get(each.index - 1)
+                if before is not None and renewed_by(before) in serials:  # with a certificate end those that its key asked for
+                    serials.add(each.index)
+                revoked = each.request in ended or each.index in serials
                 found.append(_certificate(each, before, renewal=each.request in {one.request for one in found}, revoked=revoked))
         return found
 

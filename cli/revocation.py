@@ -16,13 +16,16 @@ from cli.machine import Machine
 )
 @click.option("--request", "request_", type=click.IntRange(1), metavar="N", help="The grant of request N.")
 @click.option("--person", help="All grants of this person.")
-@click.option("--serial", type=click.IntRange(1), metavar="N", help="The certificate of this serial alone.")
+@click.option("--serial", type=click.IntRange(1), metavar="N", help="The certificate of this serial, and what its key renewed.")
 @click.option("--reason", required=True, help="Why, in one line; it stays in the log.")
 def revoke(request_: int | None, person: str | None, serial: int | None, reason: str) -> None:
     """End grants of others, or one certificate.
 
     Name one of --request, --person and --serial. Hosts refuse the certificates as soon as they have the CA's new revocation
     list; sessions that are open stay open.
+
+    With a certificate end all that its key asked for since, and theirs. The grant stays, so that the person's own key gets the
+    next one: if that may be stolen too, name the person, or lock them.
     """
     if [request_, person, serial].count(None) != 2:
         raise click.UsageError("Name one of --request, --person and --serial.")

@@ -52,7 +52,7 @@ class Cases:
         if said.serial is None or said.serial >= self._store.size():
             return None
         issued = entry.decode(next(self._store.entries(said.serial, said.serial + 1)))
-        lives = asking.lives(said, key, asked, issued, self._policy, now)
+        lives = asking.lives(said, key, asked, issued, self._policy, now, self._renewed_by)
         return asked.entry.actor if lives else None
 
     def extensions(self, asked: Request, now: float) -> int:
@@ -181,12 +181,17 @@ class Cases:
         people = {person for person in map(_whose, self._endings(since)) if person is not None}
         serials: list[int] = []
         for person in people:
-            requests: dict[int, Request] = {}
+            requests: dict[int, tuple[Request, dict[int, bool]]] = {}
             for issue in self._issued(Filter(actor=person, kind="issue", since=since), _ALL):
                 if issue.certificate.valid_before > now:
-                    asked = requests.get(issue.request) or requests.setdefault(issue.request, self.of(issue.request, now))
-                    serials += [issue.index] if asked.revokes(issue.index) else []
+                    if issue.request not in requests:
+                        requests[issue.request] = self.of(issue.request, now), {}
+                    asked, judged = requests[issue.request]
+                    serials += [issue.index] if asked.revokes(issue.index, self._renewed_by, judged) else []
         return sorted(serials)
+
+    def _renewed_by(self, serial: int) -> int | None:
+        return request.renewed_by(entry.decode(next(self._store.entries(serial - 1, serial))))
 
     def _issued(self, wanted: Filter, most: int) -> list[IssueEntry]:
         found = map(entry.decode, self._store.select(wanted, most))

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from ca import canonical
+from ca import canonical, krl
 from ca.entry import AnyEntry, IssueEntry, RefuseEntry, RenewEntry, RevokeEntry, UnlockEntry
 from ca.errors import LogDamaged
+from ca.request import Request
+from cli.casefile import CaseFile
 from tests import keys
 from tests.keys import Key
 from tests.test_request_verify import check
@@ -111,6 +113,64 @@ def test_what_is_over_revoked_or_taken_renews_nothing(world: World, stolen: Key,
     assert (answer.status_code, code(answer)) == (401, "revoked-key" if end == "policy" else "unknown-signer")
     assert world.store.size() == size
     world.check()
+
+
+def a_chain(world: World, stolen: Key) -> dict[int, Key]:
+    """The keys of certificates by serial: a thief's 6 and 8, one by the key of the other; ana's own 10, and 12 by its key."""
+    made = {4: stolen}
+    for serial, by in ((6, 4), (8, 6), (10, None), (12, 10)):
+        made[serial] = keys.make(world.directory, name=f"of-{serial}")
+        got = world.renew("ana", 3, made[serial]) if by is None else renew(world, made[by], made[serial], serial=by)
+        assert got.get_json()["serial"] == serial
+    return made
+
+
+@pytest.mark.parametrize(("revoked", "ended"), [(4, [4, 6, 8]), (6, [6, 8]), (8, [8]), (10, [10, 12]), (12, [12])])
+def test_with_a_certificate_end_those_that_its_key_asked_for(world: World, stolen: Key, revoked: int, ended: list[int]) -> None:
+    made = a_chain(world, stolen)
+    answer = world.act("eve", "revoke", "/v1/revocations", serial=revoked, reason="stolen")
+    assert answer.get_json()["revoked"] == ended
+    of_hosts = krl.parse(world.http.get("/v1/krl").data, world.signer.public_key)
+    assert list(of_hosts.serials) == ended
+    for serial, key in made.items():
+        assert renew(world, key, serial=serial).status_code == (401 if serial in ended else 201), serial
+    seen = CaseFile.parse(world.read("ana", "/v1/cases/3").data).certificates()
+    assert [each.serial for each in seen if each.revoked] == ended
+    assert world.renew("ana", 3).status_code == 201, "the grant stays: the person's own key has the next one"
+    world.check()
+
+
+def test_what_a_revoked_key_had_asked_for_is_not_made_again(world: World, stolen: Key) -> None:
+    fresh, id_ = keys.make(world.directory, name="fresh"), uuid7()
+    assert renew(world, stolen, fresh, id=id_).status_code == 201
+    assert renew(world, stolen, fresh, id=id_).status_code == 201
+    world.act("eve", "revoke", "/v1/revocations", serial=4, reason="stolen")
+    assert renew(world, stolen, fresh, id=id_).status_code in (401, 404)
+    world.check()
+
+
+def test_the_chain_ends_also_across_an_extension(world: World, stolen: Key) -> None:
+    world.adopt(role_web_admin=SHORT.replace("[[allow]]", "max_extensions = 2\n[[allow]]", 1))
+    made = keys.make(world.directory, name="before"), keys.make(world.directory, name="behind")
+    assert renew(world, stolen, made[0]).get_json()["serial"] == 7
+    extended = world.ask("ana").get_json()["serial"]
+    behind = renew(world, made[0], made[1], serial=7).get_json()
+    assert (behind["request"], behind["serial"]) == (extended - 1, extended + 2)
+    answer = world.act("eve", "revoke", "/v1/revocations", serial=4, reason="stolen")
+    assert answer.get_json()["revoked"] == [4, 7, extended + 2]
+    assert renew(world, made[1], serial=extended + 2, request=extended - 1).status_code == 401
+    world.check()
+
+
+def test_a_verifier_finds_a_renewal_within_a_chain_that_was_ended(
+    world: World, stolen: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = a_chain(world, stolen)
+    world.act("eve", "revoke", "/v1/revocations", serial=4, reason="stolen")
+    monkeypatch.setattr(Request, "revokes", lambda *_: False)  # a CA that takes the key of 8 all the same
+    assert renew(world, made[8], serial=8).status_code == 201
+    with pytest.raises(LogDamaged, match="certificate 8, whose key signed it, was revoked"):
+        check(world, world.entries())
 
 
 def test_policy_decides_each_of_them_again(world: World, stolen: Key) -> None:
