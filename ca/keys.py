@@ -49,6 +49,8 @@ class PublicKey:
 
         Raises `Malformed` for anything but a sound ed25519, ecdsa, rsa (3072 to 8192 bits) or sk- key, a certificate included.
         """
+        if blob[:19] == _ED25519_KEY and len(blob) == 51:  # most keys, and each request brings another one
+            return PublicKey(blob, "ssh-ed25519", None, _ed25519(blob[19:]))
         if len(blob) > _LARGEST_BLOB:
             raise Malformed(f"the public key has {len(blob)} bytes, more than {_LARGEST_BLOB}")
         reader = Reader(blob, "the public key")
@@ -123,6 +125,7 @@ class PublicKey:
 
 
 _USER_PRESENT: Final = 1
+_ED25519_KEY: Final = string("ssh-ed25519") + u32(32)  # and 32 bytes
 _ED25519_SIGNATURE: Final = string("ssh-ed25519") + u32(64)  # and 64 bytes
 _SIGNATURE_ALGORITHMS: Final = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
@@ -136,7 +139,10 @@ def fingerprint(blob: bytes) -> str:
 
 
 def _read_ed25519(reader: Reader) -> _Verify:
-    raw = reader.string()
+    return _ed25519(reader.string())
+
+
+def _ed25519(raw: bytes) -> _Verify:
     ed25519_point(raw)
 
     def verify(_algorithm: str, signature: bytes, message: bytes) -> None:

@@ -44,16 +44,23 @@ class Processes:
 
 @contextmanager
 def processes(count: int | None = None) -> Iterator[Processes]:
-    """As many processes as there are processors for this one, or `count`. They start empty and end with the block."""
+    """As many processes as there are processors for this one, or `count`. They start empty and end with the block.
+
+    Meanwhile no garbage is collected in this one either: see `_begin`.
+    """
     count = count or os.cpu_count() or 1
     # Not forked: whoever calls may have threads, and what they hold at that moment would be held for ever.
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin)
+    collected = gc.isenabled()
+    gc.disable()
     try:
         yield Processes(pool, count)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        if collected:
+            gc.enable()
 
 
 def _begin(*_arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this, and ends this with it
-    gc.disable()  # there are no cycles in what is judged, and looking for them takes a tenth of the time
+    gc.disable()  # there are no cycles in what is judged, and looking for them takes a tenth of the time; more, the more is kept

@@ -149,14 +149,14 @@ class Replay:
     def _check_said(self, found: SaidEntry, words: Words) -> None:
         """Who signed it, by which policy, and that it was not said before."""
         demand(self._statements.add(words.id, found.time // 1000), "its statement stands in an earlier entry")
-        demand(isinstance(found, RefuseEntry) or found.actor not in self._locked, f"{found.actor} is locked out")
-        in_force = self._policy == found.policy or (self.hidden and self._policy < found.policy < found.index)
-        demand(in_force, f"it names entry {found.policy} as the policy in force")
+        if found.actor in self._locked and not isinstance(found, RefuseEntry):
+            raise LogDamaged(f"{found.actor} is locked out")
+        if self._policy != found.policy and not (self.hidden and self._policy < found.policy < found.index):
+            raise LogDamaged(f"it names entry {found.policy} as the policy in force")
         if words.certificate is not None:
             self._check_signed_by_certificate(found, words, words.certificate)
-        elif self._keys is not None:
-            otherwise = f"its signature is by {fingerprint(words.signer)}, no key of {found.actor} by the policy in force"
-            demand(self._keys.owners.get(words.signer) == found.actor, otherwise)
+        elif self._keys is not None and self._keys.owners.get(words.signer) != found.actor:
+            raise LogDamaged(f"its signature is by {fingerprint(words.signer)}, no key of {found.actor} by the policy in force")
         self.signatures += words.signatures
 
     def _check_signed_by_certificate(self, found: SaidEntry, words: Words, serial: int) -> None:
@@ -195,10 +195,12 @@ class Replay:
         before = None if newest is None else case(self._known(newest), self._known)
         demand(before is None or before.newest.status != "pending", "another request of the person for the role waits")
         expected: tuple[int | None, ...] = (None, None, None)
-        if before is not None and before.current.status == "granted":
-            expected = before.current.entry.first, before.current.entry.index, before.extensions + 1
+        held = None if before is None else before.current
+        if before is not None and held is not None and held.status == "granted":
+            expected = held.entry.first, held.entry.index, before.extensions + 1
         extends = found.request, found.extends, found.extension
-        demand(extends == expected, f"it extends {extends}, and what its person holds of the role is {expected}")
+        if extends != expected:
+            raise LogDamaged(f"it extends {extends}, and what its person holds of the role is {expected}")
 
     def _asked(self, index: int | None) -> Request | None:
         """A request as it stands, or None if it was not shown."""
@@ -211,9 +213,9 @@ class Replay:
         told = self._told.get(index)
         if told is None:
             raise LogDamaged(f"it names entry {index}, which is not a request, or one that was over long before")
-        keys = (told.entry.first, told.entry.actor)
-        ended = [since for key in keys if key in self._ended for since in _since(self._ended[key], index)]
-        entries = sorted(told.entries + ended, key=lambda each: each.index) if ended else told.entries
+        keys, entries = (told.entry.first, told.entry.actor), told.entries
+        if ended := [since for key in keys if key in self._ended for since in _since(self._ended[key], index)]:
+            entries = sorted(entries + ended, key=lambda each: each.index)
         return fold((told.entry, *entries), self._time // 1000)
 
     def _case_of(self, about: int | None) -> RequestEntry | None:
@@ -306,7 +308,8 @@ class Replay:
             return
         request = asked.entry
         demand((found.actor, found.role) == (request.actor, request.role), "it names another person or role than its request")
-        demand(asked.status == "granted", f"its request was not granted then: {asked.status}")
+        if asked.status != "granted":
+            raise LogDamaged(f"its request was not granted then: {asked.status}")
         _check_certificate(given, asked)
         told = self._told[found.request].entries
         if len(told) == len(asked.approvals):  # the first certificate: one says that it was used
@@ -401,7 +404,8 @@ def _allowed(yes: ApproveEntry) -> int | None:
 
 def _check_certificate(given: Certified, asked: Request) -> None:
     granted = asked.privilege
-    demand(given.key_id == key_id(asked.entry), f"its key id is {given.key_id}")
+    if given.key_id != key_id(asked.entry):
+        raise LogDamaged(f"its key id is {given.key_id}")
     demand(given.principals == granted.principals, "its principals are not those that were granted")
     demand(given.force_command == granted.force_command, "its forced command is not the one that was granted")
     demand(given.source_address == granted.source_address, "its source address is not the one that was granted")

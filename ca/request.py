@@ -6,8 +6,8 @@ requests say how it stands: the newest, and the one that the newest extends.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from ca import statement
 from ca.entry import (
@@ -33,20 +33,19 @@ RenewedBy = Callable[[int], int | None]  # the serial of the certificate whose k
 LONGEST_CASE: Final = 2 * 24 * 3600  # seconds after which neither a request waits nor its grant lasts: a day each at most
 
 
-@dataclass
+@dataclass(slots=True)
 class _Folding:
     """A request as far as its entries were read."""
 
     entry: RequestEntry
-    approvals: list[ApproveEntry] = field(default_factory=list)
-    grant: tuple[int, Privilege] | None = None
-    used: bool = False
-    revoked_serials: set[int] = field(default_factory=set)
-    ending: Ending | None = None
+    approvals: list[ApproveEntry]
+    grant: tuple[int, Privilege] | None
+    used: bool
+    revoked_serials: set[int]
+    ending: Ending | None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A request at one moment. Times are Unix seconds; `until` is the end of its grant, also when that came early."""
 
     entry: RequestEntry
@@ -120,7 +119,7 @@ def fold(entries: Iterable[AnyEntry], now: int) -> Request:
     first, *rest = entries
     if not isinstance(first, RequestEntry):
         raise Malformed(f"entry {first.index} is not a request")
-    request = _Folding(first, grant=None if first.steps else (first.time // 1000, first.privilege))
+    request = _Folding(first, [], None if first.steps else (first.time // 1000, first.privilege), False, set(), None)
     for each in rest:
         match each:
             case ApproveEntry():

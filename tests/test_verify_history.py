@@ -1,6 +1,7 @@
 """What only the whole history shows: whose key it was then, every checkpoint and node. Time forgets nothing that matters."""
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -323,11 +324,14 @@ def test_values_are_taken_as_they_are_needed() -> None:
             taken += 1
             yield value
 
+    gc.enable()
     with parallel.processes(1) as spread:
+        assert not gc.isenabled()
         results = spread(abs, values())
         assert next(results) == 0
         assert taken < 10, "memory stays bounded"
         assert list(results) == list(range(1, 1000))
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
