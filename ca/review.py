@@ -23,8 +23,12 @@ def _doubts(policy: Policy, role: Role, today: date) -> Iterator[str]:
         yield "nobody can get it: nobody fits a rule, or too few people could approve"
     accounts = [account.account for account in policy.accounts(role.principals)]
     for at, block in enumerate(role.allow, start=1):
-        if "root" in accounts and block.approvals is None and block.on_call is None and block.hardware_key is None:
+        alone = "root" in accounts and block.approvals is None and block.on_call is None
+        if alone and block.hardware_key is None:
             yield f"allow[{at}]: gives root without approvals, on_call or hardware_key"
+        elif alone and role.auto_per_day is None and not role.pin_source_address and block.networks is None:
+            bounds = "approvals, on_call, auto_per_day, pin_source_address or networks"
+            yield f"allow[{at}]: gives root for a touch alone, anywhere and without end: bound it by {bounds}"
         others = ((number, other) for number, other in enumerate(role.allow, start=1) if other is not block)
         if wider := next((number for number, other in others if _makes_needless(other, block, role)), None):
             yield f"allow[{at}]: never decides anything: allow[{wider}] wants less of the same"

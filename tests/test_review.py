@@ -9,7 +9,8 @@ from ca.review import warnings
 from tests.policies import ALLOW_SRE, FOR_SRE, GUARDRAILS, HEAD, PEOPLE, facts, policy
 
 REVIEWED = date(2027, 3, 31)
-SOUND = FOR_SRE + "hardware_key = true\n"
+PINNED = HEAD + "pin_source_address = true\n"
+SOUND = PINNED + ALLOW_SRE + "hardware_key = true\n"
 NEEDED = '[[allow]]\ngroups = ["security"]\nhardware_key = true\n'
 
 
@@ -36,7 +37,7 @@ def test_a_role_past_its_review_is_told_from_the_day_after() -> None:
 @pytest.mark.parametrize(
     "role",
     [
-        HEAD + '[[allow]]\ngroups = ["empty"]\nhardware_key = true\n',
+        PINNED + '[[allow]]\ngroups = ["empty"]\nhardware_key = true\n',
         FOR_SRE + 'approvals = [{ from = "empty", count = 1 }]\n',
         FOR_SRE + 'approvals = [{ from = "sre-leads", count = 2 }]\n',
         SOUND + '[[deny]]\ngroups = ["sre"]\nmessage = "No"\n',
@@ -54,9 +55,20 @@ def test_a_role_that_nobody_can_get_is_told(role: str) -> None:
 @pytest.mark.parametrize("safe", ["hardware_key = true\n", 'approvals = [{ from = "sre-leads", count = 1 }]\n'])
 def test_root_for_the_asking_is_told(safe: str) -> None:
     assert told(FOR_SRE) == ("allow[1]: gives root without approvals, on_call or hardware_key",)
-    assert told(FOR_SRE + safe) == ()
+    assert told(PINNED + ALLOW_SRE + safe) == ()
     assert told(FOR_SRE.replace("root@", "logs@")) == ()
     assert told(FOR_SRE.replace('"root@web-prod"', '"logs@web-prod", "root@dev"'))
+
+
+def test_root_for_a_touch_alone_is_told_unless_something_bounds_it() -> None:
+    touched, doubt = "hardware_key = true\n", "allow[1]: gives root for a touch alone, anywhere and without end"
+    assert [each.startswith(doubt) for each in told(FOR_SRE + touched)] == [True]
+    for bound in ('networks = ["203.0.113.0/24"]\n', 'approvals = [{ from = "sre-leads", count = 1 }]\n'):
+        assert told(FOR_SRE + touched + bound) == (), bound
+    for bound in ("auto_per_day = 5\n", "pin_source_address = true\n"):
+        assert told(HEAD + bound + ALLOW_SRE + touched) == (), bound
+    assert told(FOR_SRE.replace("root@", "logs@") + touched) == ()
+    assert told(PINNED + ALLOW_SRE) == ("allow[1]: gives root without approvals, on_call or hardware_key",)
 
 
 def test_a_rule_that_another_makes_needless_is_told() -> None:
@@ -64,10 +76,10 @@ def test_a_rule_that_another_makes_needless_is_told() -> None:
     touched = ALLOW_SRE + "hardware_key = true\n"
     assert told(SOUND + NEEDED) == ()
     assert told(SOUND + touched + leads) == ("allow[2]: " + NEEDLESS.format(1),)
-    assert told(HEAD + touched + leads + touched) == ("allow[1]: " + NEEDLESS.format(2),)
-    assert told(HEAD + touched + ALLOW_SRE + leads) == (), "without a security key, a lead is asked"
-    assert told(HEAD + touched + leads + ALLOW_SRE + leads) == ("allow[1]: " + NEEDLESS.format(2),)
-    assert told(HEAD + "auto_per_day = 3\n" + touched + touched + leads) == (), "above the budget it decides"
+    assert told(PINNED + touched + leads + touched) == ("allow[1]: " + NEEDLESS.format(2),)
+    assert told(PINNED + touched + ALLOW_SRE + leads) == (), "without a security key, a lead is asked"
+    assert told(PINNED + touched + leads + ALLOW_SRE + leads) == ("allow[1]: " + NEEDLESS.format(2),)
+    assert told(PINNED + "auto_per_day = 3\n" + touched + touched + leads) == (), "above the budget it decides"
 
 
 def test_a_deny_after_a_wider_one_is_told() -> None:
