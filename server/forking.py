@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ca import issue, roles
-from ca.entry import Fork
+from ca.entry import Fork, SealEntry
 from ca.errors import JitSshError, Misconfigured
 from ca.keys import PublicKey
 from ca.names import ORIGIN, require
@@ -27,7 +27,7 @@ from ca.signers.uri import open_signer
 from ca.store.sqlite import SqliteCopy, SqliteStore
 from ca.trust import Trust
 from ca.verify import Report
-from server import config, directory
+from server import config, directory, emergency
 from server.config import Config
 from server.copies import DATABASE, KEEP, check_copy, make_durable, newest_known, put_aside
 
@@ -37,13 +37,18 @@ _FILE: Final = "file:"
 
 @dataclass(frozen=True)
 class Forked:
-    """The new CA, the old one, what the backup holds of it, how many entries were signed, and where its database is."""
+    """The new CA, the old one, what the backup holds of it, how many entries were signed, and where its database is.
+
+    Besides what the old log had in force and the new one has not: who was `locked` out, and the emergency key that was sealed.
+    """
 
     trust: Trust
     old: Trust
     report: Report
     signed: int
     kept: Path | None
+    locked: tuple[str, ...]
+    seal: SealEntry | None
 
 
 def fork(ca: Path, backed_up: Path, origin: str, passphrase: bytes | None) -> Forked:
@@ -61,7 +66,8 @@ def fork(ca: Path, backed_up: Path, origin: str, passphrase: bytes | None) -> Fo
         raise Misconfigured(f"it is the log of {old.origin}, the CA in {ca} is {settings.origin}", KEEP)
     database = ca / settings.database
     with closing(SqliteCopy(backed_up / DATABASE)) as copy:
-        kept_note, locked = copy.checkpoint() or "", copy.locked() | _locked(database)
+        kept_note, locked, seal = copy.checkpoint() or "", copy.locked() | _locked(database), emergency.read(copy).seal
+    seal = _seal(database) or seal
     _demand_nobody_unlocked(ca, settings, locked)
     known = newest_known(database, old)
     lost = None if known is None or known[0].size <= report.checkpoint.size else known
@@ -73,7 +79,7 @@ def fork(ca: Path, backed_up: Path, origin: str, passphrase: bytes | None) -> Fo
             kept = _put_in_place(ca, database, made, rewritten)
     except OSError as error:
         raise Misconfigured(f"the new log cannot be made: {error.strerror}", "Run it again when that is mended") from error
-    return Forked(trust, old, report, lost[0].size if lost else report.checkpoint.size, kept)
+    return Forked(trust, old, report, lost[0].size if lost else report.checkpoint.size, kept, tuple(sorted(locked)), seal)
 
 
 def _locked(database: Path) -> frozenset[str]:
@@ -81,6 +87,13 @@ def _locked(database: Path) -> frozenset[str]:
     with suppress(JitSshError, sqlite3.Error), closing(SqliteCopy(database)) as there:
         return there.locked()
     return frozenset()
+
+
+def _seal(database: Path) -> SealEntry | None:
+    """The emergency key of the database that is there, as far as it can be read."""
+    with suppress(JitSshError, sqlite3.Error), closing(SqliteCopy(database)) as there:
+        return emergency.read(there).seal
+    return None
 
 
 def _demand_nobody_unlocked(ca: Path, settings: Config, locked: frozenset[str]) -> None:

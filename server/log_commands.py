@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ca import fields
+from ca.emergency import fingerprint_of
 from ca.errors import LogDamaged, Malformed
 from ca.issue import begun_by
 from ca.trust import Trust
@@ -189,4 +190,19 @@ def _tell_fork(dir_: Path, made: Forked) -> None:
     click.echo("  hosts      install-host with the new CA key alone: until then they take certificates of the lost entries")
     click.echo(f"  people     jit-ssh setup URL --fingerprint {trust.fingerprint}")
     click.echo("  witnesses  jit-ssh-ca witness add, with the new log key")
-    click.echo("  emergency  a new break-glass key: the old kits are for the old log")
+    for person in made.locked:
+        click.echo(
+            f"  lock       {person} was locked out: once they are in people.toml again, jit-ssh lock {person} --reason '…'"
+        )
+    if made.signed > held:
+        click.echo("  locks      whom the lost entries locked, nobody may know: ask the security team before serving")
+    if made.seal is None:
+        click.echo("  emergency  no break-glass key was sealed: jit-ssh-ca break-glass init")
+        return
+    officers = ",".join(share.officer for share in made.seal.seal.shares)
+    opened = f"--officers {officers} --quorum {made.seal.seal.quorum}" if officers else "--security-key PUB"
+    click.echo(f"  emergency  {fingerprint_of(made.seal)} was sealed, and is not in the new log:")
+    click.echo(f"             jit-ssh-ca break-glass init {dir_} {opened}, then break-glass kit {dir_} OUT")
+    click.echo(
+        "             install-host --emergency with the new key alone: until then hosts take the old one, of which no log tells"
+    )

@@ -10,21 +10,24 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ca import canonical, entry
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
-from ca.entry import Fork, GenesisEntry
+from ca.entry import OPERATOR, Fork, GenesisEntry, LockEntry, SealEntry
 from ca.errors import JitSshError, LogDamaged, Misconfigured
 from ca.judge import Judge
+from ca.log import Tail
 from ca.statement import LockStatement
 from ca.store.sqlite import SqliteCopy
 from server import config, copies
 from server.directory import create, open_ca
 from server.forking import Forked, fork
-from tests import keys
+from tests import emergencies, keys
+from tests.formats_example import FixedKey
 from tests.keys import Key
 from tests.running import ORIGIN, Ran, Running, body, run
 from tests.world import uuid7
@@ -265,6 +268,38 @@ def test_whoever_was_locked_out_is_not_let_in_by_a_fork(ca: Path, ana: Key, tmp_
             fork(ca, tmp_path / backup, NEW, None)
     people.write_text(people.read_text().partition("[people.bo]")[0])
     assert fork(ca, tmp_path / "old", NEW, None).trust.origin == NEW
+
+
+@pytest.mark.parametrize("where", ["in what is left", "in what was lost", "nowhere"])
+def test_the_operator_is_told_who_was_locked_out_and_which_emergency_key_was_sealed(ca: Path, ana: Key, where: str) -> None:
+    def lock_and_seal(tail: Tail) -> list[LockEntry | SealEntry]:
+        text = canonical.encode(LockStatement(audience=ORIGIN, id=uuid7(), time=tail.time // 1000, person="zed", reason="left"))
+        head: dict[str, Any] = {"time": tail.time, "actor": "ana", "hardware_key": False, "policy": policy}
+        signed = b64encode(keys.sshsig(ana, text)).decode()
+        lock = LockEntry(index=tail.index, person="zed", statement=text.decode(), signature=signed, address=None, **head)
+        seal = emergencies.seal(FixedKey(9))
+        return [lock, SealEntry(index=tail.index + 1, time=tail.time, actor=OPERATOR, seal=seal)]
+
+    opened = open_ca(ca, lambda _path: b"")
+    with closing(opened.store):
+        opened.on_call.close()
+        policy = opened.ca.rules.index
+        if where != "nowhere":
+            opened.ca.log.append(lock_and_seal)
+    backup = ca.parent / "old"
+    if where == "in what is left":
+        backup = ca.parent / "new"
+        copies.backup(ca, backup)
+    told = run("restore", ca, backup, "--fork", NEW)
+    assert told.code == 0, told.err
+    assert ("zed was locked out" in told.out) == (where != "nowhere")
+    assert ("whom the lost entries locked, nobody may know" in told.out) == (where != "in what is left")
+    if where == "nowhere":
+        assert "no break-glass key was sealed" in told.out
+        return
+    assert "jit-ssh lock zed --reason" in told.out
+    assert f"emergency  {FixedKey(9).public_key.fingerprint} was sealed, and is not in the new log" in told.out
+    assert f"jit-ssh-ca break-glass init {ca} --officers cy,di,eve --quorum 2, then break-glass kit {ca} OUT" in told.out
 
 
 def test_a_genesis_that_lies_about_what_it_follows_does_not_verify(ca: Path) -> None:
