@@ -194,7 +194,7 @@ def _tell_fork(dir_: Path, made: Forked) -> None:
         click.echo(
             f"  lock       {person} was locked out: once they are in people.toml again, jit-ssh lock {person} --reason '…'"
         )
-    if made.signed > held:
+    if made.kept is None or made.signed > held:
         click.echo("  locks      whom the lost entries locked, nobody may know: ask the security team before serving")
     if made.seal is None:
         click.echo("  emergency  no break-glass key was sealed: jit-ssh-ca break-glass init")
