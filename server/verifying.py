@@ -4,20 +4,21 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Final
 
-from ca import parallel, verify
+from ca import parallel
 from ca.errors import Misconfigured
 from ca.log import Log
 from ca.trust import Trust
-from ca.verify import Report, Stored
+from ca.verify import Report, Spread, Stored, in_turn, verify
 from server.terminal import counted
 
 _FEW: Final = 5_000  # entries that are verified sooner than other processes have started
 
 
-def verify_all(log: Log, trust: Trust) -> Report:
+def verify_all(log: Log, trust: Trust, spread: Spread | None = None) -> Report:
     """Checks every entry, node and checkpoint in the store of `log`, its policy files, and what entries are found by.
 
-    Others may append meanwhile. Raises `Misconfigured` for an empty log, `LogDamaged` naming the first thing that is wrong.
+    Without `spread`, long logs are checked on all processors. Others may append meanwhile. Raises `Misconfigured` for an empty
+    log, `LogDamaged` naming the first thing that is wrong.
     """
     checkpoint = log.check(tree=False)
     if checkpoint is None:
@@ -26,8 +27,9 @@ def verify_all(log: Log, trust: Trust) -> Report:
     leaves = islice(store.nodes(0), checkpoint.size)
     stored = Stored(store.checkpoints(0, checkpoint.size + 1), store.nodes)
     with ExitStack() as running:
-        spread = running.enter_context(parallel.processes()) if checkpoint.size > _FEW else verify.in_turn
+        if spread is None:
+            spread = running.enter_context(parallel.processes()) if checkpoint.size > _FEW else in_turn
         entries = running.enter_context(counted(enumerate(store.entries(0, checkpoint.size)), checkpoint.size, "verifying"))
-        report = verify.verify(trust, checkpoint, leaves, entries, stored=stored, policy_file=store.policy_file, spread=spread)
+        report = verify(trust, checkpoint, leaves, entries, stored=stored, policy_file=store.policy_file, spread=spread)
     store.demand_sound()
     return report

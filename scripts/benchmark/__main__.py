@@ -22,6 +22,7 @@ from benchmark.load import Load, run
 from benchmark.policy import deciding
 from benchmark.programs import BIN, agent, command
 from benchmark.served import Served, served
+from benchmark.verifying import verifying
 
 CLIENTS = (1, 8, 64)
 WITNESSES = 2
@@ -33,6 +34,7 @@ class Counts:
 
     seconds: float  # of load, for each number of clients
     entries: int  # that the log has before
+    verified: int = 20_000  # entries of a log that is made to be verified
     floor: int = 500
     programs: int = 10
 
@@ -59,6 +61,8 @@ def measure(directory: Path, counts: Counts) -> Iterator[Figure]:
         private.mkdir()
         with served(private, 0, watching=WITNESSES, required=required) as ca:
             yield from witnessed(required, loaded(ca, max(CLIENTS), counts.seconds))
+    (directory / "verified").mkdir()
+    yield from verifying(directory / "verified", counts.verified, max(CLIENTS), counts.floor)
 
 
 def command_line(directory: Path, ca: Served, count: int) -> Iterator[Figure]:
@@ -113,7 +117,7 @@ def issuing(clients: int, load: Load, crypto: float, keygen: float) -> Iterator[
 )
 def main(seconds: float, entries: int, quick: bool, json_file: Path | None, directory: Path | None) -> None:
     """Measure what a person waits for and what an issuance costs, beside the least it could cost on this machine."""
-    counts = Counts(seconds=0.1, entries=entries, floor=10, programs=1) if quick else Counts(seconds, entries)
+    counts = Counts(seconds=0.1, entries=entries, verified=200, floor=10, programs=1) if quick else Counts(seconds, entries)
     figures, load = [], os.getloadavg()[0]  # of the last minute: what others did is in the figures too
     with tempfile.TemporaryDirectory(prefix="jit-ssh-bench.", dir=directory) as private:
         click.echo(f"{os.cpu_count()} processors, load average {load:.1f} before this run")

@@ -26,6 +26,13 @@ def bare_cryptography(count: int) -> Times:
     return timed(once, count)
 
 
+def bare_verification(count: int) -> Times:
+    """One signature, as ten of them take it."""
+    key, message = Ed25519PrivateKey.generate(), signed_bytes(b"statement")
+    public, signature = key.public_key().public_bytes_raw(), key.sign(message)
+    return [each / 10 for each in timed(lambda: [verifies(public, signature, message) for _ in range(10)], count)]
+
+
 def bare_cryptography_everywhere(count: int) -> Times:
     """The same on every processor at once, as under load: neighbours often share one core and slow each other."""
     processors = os.cpu_count() or 1
