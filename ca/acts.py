@@ -134,15 +134,14 @@ class Moment:
         is_its = newest is not None and newest.newest.entry.first == asked.entry.first
         return newest if newest is not None and is_its else request.case(asked, self.request)
 
-    @cached_property
+    @property
     def locked_out(self) -> frozenset[str]:
-        """Everybody whom the security team has locked out, to see who could approve; `locked` says it of who does."""
-        return self.tail.log.locked()
+        """Everybody whom the security team has locked out."""
+        return frozenset(self.tail.batch.memory.locked)
 
     def locked(self, person: str) -> bool:
         """Whether the security team has locked the person out."""
-        index = self.tail.batch.lock(person)
-        return index is not None and isinstance(self.tail.entry(index), LockEntry)
+        return person in self.tail.batch.memory.locked
 
     def facts(self, said: Said, **more: Any) -> Facts:
         """What is known of whoever signed."""

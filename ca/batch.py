@@ -1,7 +1,7 @@
 """What one transaction of the log adds and sees: the entries so far, and what is remembered of them between two commits.
 
-What is remembered was written here, or was read and proven; it is forgotten as soon as anybody else has written to the store. Of
-the store's answers it keeps those that issuing asks for every time, and keeps them as the store would answer after each entry.
+What is remembered was written here, or was read and proven, and goes on with each entry, whoever wrote it. So what a person did
+last, and who is locked out, is not asked of the store again, where somebody who can change the file might hide it.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,6 +47,16 @@ class Grown:
         return self.nodes[level, position]
 
 
+@dataclass
+class Told:
+    """The entries that say how a request stands, and what further ones are known by."""
+
+    first: int  # the request that began the grant
+    person: str
+    entries: list[int]
+    used: bool  # whether one of them is an `issue`: the first one says so
+
+
 @dataclass(frozen=True)
 class Memory:
     """Where the log stands, as of one commit. `generation` is the store's of that time. What follows it is added to in place."""
@@ -59,8 +69,62 @@ class Memory:
     entries: dict[int, AnyEntry] = field(default_factory=dict)
     newest: dict[str, int | None] = field(default_factory=dict)  # entry of a kind
     asked: dict[tuple[str, str], int | None] = field(default_factory=dict)  # newest request, by person and role
-    told: dict[int, list[int]] = field(default_factory=dict)  # the entries that say how a request stands
-    locks: dict[str, int | None] = field(default_factory=dict)  # newest lock or unlock, by person
+    told: dict[int, Told] = field(default_factory=dict)  # by request
+    locked: set[str] = field(default_factory=set)  # everybody who is
+
+    def learn(self, one: AnyEntry) -> None:
+        """Goes on with the next entry."""
+        if one.TAG[1] in self.newest:
+            self.newest[one.TAG[1]] = one.index
+        match one:
+            case RequestEntry():
+                _keep(self.asked, (one.actor, one.role), one.index)
+                _keep(self.told, one.index, Told(one.first, one.actor, [one.index], used=False))
+            case LockEntry():
+                self.locked.add(one.person)
+            case UnlockEntry():
+                self.locked.discard(one.person)
+            case _:
+                pass
+        self._tell(one)
+
+    def _tell(self, one: AnyEntry) -> None:
+        """Adds the entry to what says how requests stand."""
+        match one:
+            case ApproveEntry() | DenyEntry() | WithdrawEntry():
+                if told := self.told.get(one.request):
+                    told.entries.append(one.index)
+            case IssueEntry():
+                if (told := self.told.get(one.request)) and not told.used:
+                    told.entries.append(one.index)
+                    told.used = True
+            case DropEntry() | RevokeEntry(request=int()):
+                self._end(one.index, lambda told: told.first == one.request)
+            case RevokeEntry() | LockEntry():
+                self._end(one.index, lambda told: told.person == one.person)
+            case _:
+                pass
+
+    def _end(self, index: int, of: Callable[[Told], bool]) -> None:
+        for told in self.told.values():
+            if of(told):
+                told.entries.append(index)
+
+    def go_on(self, now: "Memory", log: Writing) -> "Memory":
+        """The same with what others have appended since, as the store has it `now`. Raises `LogDamaged` if that is another log.
+
+        What entries say is read again, and proven: whoever wrote may have changed them, and that is to be noticed.
+        """
+        frontier = self.frontier.copy()
+        for source in log.entries(frontier.size, now.frontier.size):
+            frontier.append(leaf_hash(source))
+            self.learn(entry.decode(source))
+        if (frontier.size, frontier.root()) != (now.frontier.size, now.frontier.root()):
+            said = (
+                f"the log of {now.frontier.size} entries does not continue the one of {self.frontier.size} that was there before"
+            )
+            raise LogDamaged(said, RESTORE)
+        return replace(now, newest=self.newest, asked=self.asked, told=self.told, locked=self.locked)
 
 
 def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
@@ -100,30 +164,7 @@ class Batch:
         for one, (index, source) in zip(new, encoded, strict=True):
             self.nodes += self.frontier.append(leaf_hash(source))
             self._entries[index], self._encoded[index] = one, source
-            self._remember(one)
-
-    def _remember(self, one: AnyEntry) -> None:
-        """Brings what is remembered of the store's answers up to date."""
-        memory = self.memory
-        if one.TAG[1] in memory.newest:
-            memory.newest[one.TAG[1]] = one.index
-        match one:
-            case RequestEntry():
-                _keep(memory.asked, (one.actor, one.role), one.index)
-                _keep(memory.told, one.index, [one.index])
-            case ApproveEntry() | DenyEntry() | WithdrawEntry():
-                memory.told.get(one.request, []).append(one.index)
-            case IssueEntry():
-                told = memory.told.get(one.request, [])
-                if not any(isinstance(self.entry(index), IssueEntry) for index in told):  # the first one says that it was used
-                    told.append(one.index)
-            case DropEntry() | RevokeEntry():
-                memory.told.clear()  # it ends all requests of a case, or of a person
-            case LockEntry() | UnlockEntry():
-                memory.told.clear()
-                _keep(memory.locks, one.person, one.index)
-            case _:
-                pass
+            self.memory.learn(one)
 
     def entry(self, index: int) -> AnyEntry:
         """An entry that is there. Raises `LogDamaged` for another than was logged."""
@@ -158,13 +199,29 @@ class Batch:
 
     def told(self, request: int) -> list[int]:
         """The entries that say how a request stands; empty if there is none."""
-        told = self.memory.told
-        return told[request] if request in told else _keep(told, request, self.log.request(request))
+        if (told := self.memory.told.get(request)) is None:
+            found = [self.entry(index) for index in self.log.request(request)]
+            if not found or not isinstance(asked := found[0], RequestEntry):
+                return []
+            used = any(isinstance(each, IssueEntry) for each in found)
+            told = Told(asked.first, asked.actor, [each.index for each in found], used)
+            _keep(self.memory.told, request, told)
+        return told.entries
 
-    def lock(self, person: str) -> int | None:
-        """The newest entry that locked or unlocked the person."""
-        locks = self.memory.locks
-        return locks[person] if person in locks else _keep(locks, person, self.log.lock(person))
+    def recall(self, since: int) -> None:
+        """Has remembered who is locked out and how every request stands whose case may not be over, before anybody can hide it.
+
+        Those are the requests since `since` (Unix milliseconds), and what they extend; of many the newest.
+        """
+        locks = {person: self.entry(index) for person, index in self.log.locks().items()}
+        self.memory.locked.update(person for person, newest in locks.items() if isinstance(newest, LockEntry))
+        for index in reversed(self.log.newest_requests(since)[: _REMEMBERED // 2]):
+            asked = self.entry(index)
+            if isinstance(asked, RequestEntry):
+                _keep(self.memory.asked, (asked.actor, asked.role), index)
+                for request in (asked.extends, index):
+                    if request is not None:
+                        self.told(request)
 
     def grown(self, note: str) -> Grown:
         """What the commit under this note made."""

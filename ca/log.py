@@ -22,6 +22,7 @@ from ca.entry import AnyEntry
 from ca.errors import ClockWentBack, JitSshError, LogDamaged, Malformed, SignerFailed
 from ca.merkle import Frontier, Node
 from ca.proof import Proof, prove
+from ca.request import LONGEST_CASE
 from ca.storage import Reading, Store, Writing
 from ca.wire import Reader
 
@@ -80,6 +81,7 @@ class Log:
         self._queue: deque[_Waiting] = deque()
         self._committing = False  # whether somebody is, who owns:
         self._memory: Memory | None = None
+        self._damaged: LogDamaged | None = None  # until the next start, which looks at all of it
         self._grown_lately: deque[Grown] = deque(maxlen=_LATELY)  # whoever was answered asks for proofs of it next
 
     def cosigned(self, size: int) -> str | None:
@@ -173,9 +175,13 @@ class Log:
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         memory, self._memory = self._memory, None  # whatever fails, it is read again
         try:
+            if self._damaged:  # what was read again might not show it any more
+                raise self._damaged
             with self.store.writing() as writing:
                 added = Batch(self._remembered(memory, writing), writing, self._clock())
                 self._check_clock(added)
+                if memory is None:
+                    added.recall(added.time - 1000 * LONGEST_CASE)
                 for waiting in batch:
                     waiting.made = [_made(make, added) for make in waiting.makes]
                 memory = self._signed(added) if added.grew else added.memory
@@ -183,14 +189,20 @@ class Log:
             if added.grew and memory.note:
                 self._grown_lately.append(added.grown(memory.note))
         except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
+            if memory is not None and isinstance(error, LogDamaged):
+                self._damaged = error
             for waiting in batch:
                 waiting.made = [error] * len(waiting.makes)
 
     def _remembered(self, memory: Memory | None, writing: Writing) -> Memory:
-        """Where the log stands: as remembered, unless another process wrote meanwhile."""
+        """Where the log stands: as remembered, and as others went on with it, if they did."""
         generation = writing.generation()
         if memory is not None and memory.generation == generation:
             return memory
+        read = self._read(writing, generation)
+        return read if memory is None else memory.go_on(read, writing)
+
+    def _read(self, writing: Writing, generation: int) -> Memory:
         size, note = writing.size(), writing.checkpoint()
         if size == 0 and note is None:
             return Memory(generation, None, None, Frontier(), 0)

@@ -49,8 +49,8 @@ class Reading(Protocol):
     def locked(self) -> frozenset[str]:
         """Everybody who is locked out."""
 
-    def lock(self, person: str) -> int | None:
-        """The newest entry that locked or unlocked the person."""
+    def locks(self) -> Mapping[str, int]:
+        """The newest entry that locked or unlocked each person who ever was."""
 
     def reviewed(self, use: int) -> int | None:
         """The entry that reviewed the use of the emergency key in entry `use`."""

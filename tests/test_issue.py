@@ -209,6 +209,8 @@ def test_a_person_removed_while_the_request_waited_is_refused(world: World) -> N
 class Changed:
     """A signer whose signatures a test chooses."""
 
+    at_once = True
+
     def __init__(self, world: World, sign: Callable[[bytes], bytes]) -> None:
         self.public_key = world.signer.public_key
         self.sign = sign

@@ -88,3 +88,86 @@ def test_a_change_of_policy_is_not_hidden_behind_a_changed_entry(world: World, d
     replace(database, dataclasses.replace(changed, files={}))
     with pytest.raises(LogDamaged):
         world.ca.adopt(world.files)
+
+
+# ------------------------------------------------------------- what is made to be forgotten
+
+
+def forget(database: Database, kind: str) -> None:
+    """Removes the entries of this kind; the tree still has them."""
+    assert database.execute("DELETE FROM entries WHERE kind = ?", [kind]).rowcount
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_lock_that_is_removed_still_locks_out(world: World, database: Database, restarted: bool) -> None:
+    assert world.act("eve", "lock", "/v1/locks", person="ana", reason="lost").status_code == 200
+    world.ask("bo")  # so that the lock is not the newest entry
+    if restarted:
+        world.reopen()
+    forget(database, "lock")
+    refused = world.ask("ana", role="dev")
+    assert (refused.status_code, refused.json and refused.json["code"]) == (403, "locked")
+
+
+def test_an_unlock_that_is_made_up_lets_nobody_in(world: World, database: Database) -> None:
+    locked = world.act("eve", "lock", "/v1/locks", person="ana", reason="lost")
+    assert locked.status_code == 200
+    world.ask("bo")
+    database.execute('UPDATE entries SET entry = replace(entry, \'"kind":"lock"\', \'"kind":"unlock"\')')
+    assert world.ask("ana", role="dev").status_code == 403
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("how", [{"person": "ana"}, {"request": 2}, {"serial": 3}])
+def test_a_revocation_that_is_removed_is_missed(
+    world: World, database: Database, restarted: bool, how: dict[str, object]
+) -> None:
+    held, _ = world.ask("ana", role="dev"), world.ask("ana", role="web-admin")
+    assert held.json
+    assert world.act("eve", "revoke", "/v1/revocations", reason="left", **how).status_code == 200
+    world.ask("bo")
+    if restarted:
+        world.reopen()
+    forget(database, "revoke")
+    again = world.renew("ana", held.json["request"])
+    assert (again.status_code, again.json and again.json["code"]) == (503, "log-damaged")
+
+
+def test_a_request_that_is_removed_is_missed(world: World, database: Database) -> None:
+    assert world.ask("ana", role="db-admin").status_code == 202
+    world.ask("bo")
+    world.reopen()
+    forget(database, "request")
+    again = world.ask("ana", role="db-admin")
+    assert (again.status_code, again.json and again.json["code"]) == (503, "log-damaged")
+
+
+def test_a_log_that_becomes_shorter_while_the_ca_runs_stops_it_until_it_is_looked_at(world: World, database: Database) -> None:
+    size, body = world.store.size(), world.body("ana", role="dev")
+    assert world.ask("ana", role="dev").status_code == 201
+    for table, place in (("entries", "idx"), ("checkpoints", "size - 1"), ("nodes", "(position + 1) * (1 << level) - 1")):
+        database.execute(f"DELETE FROM {table} WHERE {place} >= ?", [size])  # noqa: S608 - fixed words
+    for _ in range(2):
+        answer = world.post(body)
+        assert (answer.status_code, answer.json and answer.json["code"]) == (503, "log-damaged")
+        assert "does not continue the one of 4 that was there before" in answer.text
+    assert world.store.size() == size
+    with pytest.raises(LogDamaged):
+        world.ca.log.check()
+
+
+def test_what_another_process_appended_is_learnt_and_not_asked_again(world: World, database: Database) -> None:
+    assert world.ask("ana", role="dev").status_code == 201
+    other = world.open_beside()
+    assert other.act("eve", "lock", "/v1/locks", person="ana", reason="lost").status_code == 200
+    assert world.ask("bo").status_code == 403
+    forget(database, "lock")
+    assert world.ask("ana", role="dev").status_code == 403
+
+
+def test_what_another_process_appended_is_believed_only_as_far_as_the_root_says(world: World, database: Database) -> None:
+    assert world.ask("ana", role="dev").status_code == 201
+    other = world.open_beside()
+    assert other.act("eve", "lock", "/v1/locks", person="ana", reason="lost").status_code == 200
+    database.execute('UPDATE entries SET entry = replace(entry, \'"kind":"lock"\', \'"kind":"unlock"\')')
+    assert world.ask("ana", role="dev").status_code == 503

@@ -81,7 +81,7 @@ class Written:
                 "of whom": [log.requests(who, role, 0, most=9) for who in PEOPLE for role in ("dev", "db-admin", "web-admin")],
                 "newest of each": log.newest_requests(0),
                 "acted": [log.acted(person) for person in PEOPLE],
-                "locked": (log.locked(), [log.lock(person) for person in PEOPLE]),
+                "locked": (log.locked(), log.locks()),
                 "reviewed": [log.reviewed(index) for index in range(size)],
                 "sessions": [log.session(index) for index in range(size)],
                 "checkpoint": log.checkpoint(),

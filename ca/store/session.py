@@ -129,10 +129,8 @@ class Session:
         sql = "SELECT person, kind, max(idx) FROM entries WHERE kind IN ('lock', 'unlock') GROUP BY person"
         return frozenset(row[0] for row in self._rows(sql) if row[1] == "lock")  # the kind is that of the largest index
 
-    def lock(self, person: str) -> int | None:
-        sql = "SELECT idx FROM entries WHERE person = ? AND kind IN ('lock', 'unlock') ORDER BY idx DESC LIMIT 1"
-        found = self._one(sql, person)
-        return None if found is None else int(found)
+    def locks(self) -> Mapping[str, int]:
+        return dict(self._rows("SELECT person, max(idx) FROM entries WHERE kind IN ('lock', 'unlock') GROUP BY person"))
 
     def reviewed(self, use: int) -> int | None:
         found = self._one("SELECT idx FROM entries INDEXED BY entries_request WHERE request = ? AND kind = 'review'", use)

@@ -7,7 +7,7 @@ remembers the newest checkpoint: when the database is replaced by an older copy,
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
@@ -102,9 +102,9 @@ class SqliteStore:
         """Everybody who is locked out."""
         return self._reader.locked()
 
-    def lock(self, person: str) -> int | None:
-        """The newest entry that locked or unlocked the person."""
-        return self._reader.lock(person)
+    def locks(self) -> Mapping[str, int]:
+        """The newest entry that locked or unlocked each person who ever was."""
+        return self._reader.locks()
 
     def reviewed(self, use: int) -> int | None:
         """The entry that reviewed the use of the emergency key in entry `use`."""
