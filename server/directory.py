@@ -3,6 +3,7 @@
 `create` makes it whole or not at all. `open_ca` refuses to run on one that others can write to, or whose log does not verify.
 """
 
+import logging
 import os
 import shutil
 import stat
@@ -33,6 +34,7 @@ from server.cosigned import Cosigned
 from server.oncall import OnCall
 from server.witnesses import Witnesses
 
+_log = logging.getLogger("jit-ssh")
 Passphrase = Callable[[Path], bytes]
 FOUNDER_GROUPS: Final = ("engineers", "sre", "security")  # of the starter policy
 
@@ -65,6 +67,7 @@ def open_ca(directory: Path, passphrase: Passphrase, clock: Callable[[], float] 
     Raises `Misconfigured`, `SignerFailed` or `LogDamaged` with what has to be mended first.
     """
     settings, store, log = _open_log(directory, passphrase, clock)
+    _log.info("checking the log of %d entries", store.size())  # some twenty seconds for a million
     log.check()
     witnesses = _watched(log, store, settings)
     ca_signer = open_signer(settings.ca_key, directory, passphrase)

@@ -15,6 +15,7 @@ CLIENTS = ("1 client", "8 clients", "64 clients")
 WATCHED = ("64 clients, 2 witnesses", "64 clients, 2 witnesses required")
 PROMISED = {
     "bare cryptography: three verifications, one signature",
+    "bare cryptography, by OpenSSL alone",
     "bare cryptography, on every processor at once",
     "durable write of 4 KiB on this file system",
     "ssh-keygen -s, one certificate",
@@ -28,6 +29,7 @@ PROMISED = {
     *(f"issuing, {clients}: {what}" for clients in CLIENTS for what in ("rate", "answer", "answer, p99", "server CPU of one")),
     *(f"issuing, {clients}: {what}" for clients in WATCHED for what in ("rate", "answer", "answer, p99", "server CPU of one")),
     *(f"issuing, {clients}: server CPU / bare cryptography" for clients in CLIENTS),
+    *(f"issuing, {clients}: server CPU / the same by OpenSSL alone" for clients in CLIENTS),
     *(f"issuing, {clients}: rate / ssh-keygen -s one by one" for clients in CLIENTS),
     *(
         f"verify, 200 entries: {what}"

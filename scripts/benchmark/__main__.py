@@ -17,7 +17,13 @@ from statistics import median
 import click
 
 from benchmark.figures import Figure, figure, line, percentile, timed
-from benchmark.floor import bare_cryptography, bare_cryptography_everywhere, durable_write, one_by_one
+from benchmark.floor import (
+    bare_cryptography,
+    bare_cryptography_by_openssl,
+    bare_cryptography_everywhere,
+    durable_write,
+    one_by_one,
+)
 from benchmark.load import Load, run
 from benchmark.policy import deciding
 from benchmark.programs import BIN, agent, command
@@ -41,8 +47,9 @@ class Counts:
 
 def measure(directory: Path, counts: Counts) -> Iterator[Figure]:
     """All figures, in the order in which they are measured."""
-    keygen = one_by_one(directory, counts.programs)
+    keygen, openssl = one_by_one(directory, counts.programs), bare_cryptography_by_openssl(counts.floor)
     yield figure("bare cryptography: three verifications, one signature", bare_cryptography(counts.floor))
+    yield figure("bare cryptography, by OpenSSL alone", openssl)
     yield figure("bare cryptography, on every processor at once", bare_cryptography_everywhere(counts.floor))
     yield figure("durable write of 4 KiB on this file system", durable_write(directory, counts.floor))
     yield figure("ssh-keygen -s, one certificate", keygen)
@@ -54,7 +61,7 @@ def measure(directory: Path, counts: Counts) -> Iterator[Figure]:
             bare = bare_cryptography if clients == 1 else bare_cryptography_everywhere
             before = bare(counts.floor)  # measured again beside each load: the machine's speed changes
             load = loaded(ca, clients, counts.seconds)
-            yield from issuing(clients, load, median([*before, *bare(counts.floor)]), median(keygen))
+            yield from issuing(clients, load, median([*before, *bare(counts.floor)]), median(openssl), median(keygen))
         yield Figure("server memory after it", ca.memory(), "MiB")
     for required in (0, WITNESSES):
         private = directory / f"witnessed-{required}"
@@ -93,7 +100,7 @@ def witnessed(required: int, load: Load) -> Iterator[Figure]:
     yield Figure(f"{name}: server CPU of one", load.cpu, "ms")
 
 
-def issuing(clients: int, load: Load, crypto: float, keygen: float) -> Iterator[Figure]:
+def issuing(clients: int, load: Load, crypto: float, openssl: float, keygen: float) -> Iterator[Figure]:
     """The figures of one run, and their ratios to the floor."""
     many = clients == max(CLIENTS)
     name = f"issuing, {clients} client{'s'[: clients > 1]}"
@@ -102,6 +109,7 @@ def issuing(clients: int, load: Load, crypto: float, keygen: float) -> Iterator[
     yield Figure(f"{name}: answer, p99", percentile(load.times, 99), "ms", goal=150 if many else None)
     yield Figure(f"{name}: server CPU of one", load.cpu, "ms")
     yield Figure(f"{name}: server CPU / bare cryptography", load.cpu / crypto, "×", goal=3 if many else None)
+    yield Figure(f"{name}: server CPU / the same by OpenSSL alone", load.cpu / openssl, "×")
     yield Figure(f"{name}: rate / ssh-keygen -s one by one", load.rate * keygen / 1000, "×")
 
 

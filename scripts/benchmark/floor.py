@@ -26,6 +26,19 @@ def bare_cryptography(count: int) -> Times:
     return timed(once, count)
 
 
+def bare_cryptography_by_openssl(count: int) -> Times:
+    """The same without libsodium: what it cost before that verified."""
+    key, message = Ed25519PrivateKey.generate(), signed_bytes(b"statement")
+    public, signature = key.public_key(), key.sign(message)
+
+    def once() -> None:
+        public.verify(signature, message)
+        public.verify(signature, message)
+        public.verify(key.sign(message), message)
+
+    return timed(once, count)
+
+
 def bare_verification(count: int) -> Times:
     """One signature, as ten of them take it."""
     key, message = Ed25519PrivateKey.generate(), signed_bytes(b"statement")
