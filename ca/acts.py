@@ -19,7 +19,6 @@ from ca.entry import (
     IssueEntry,
     KitEntry,
     LockEntry,
-    Privilege,
     ReadEntry,
     RefuseEntry,
     RequestEntry,
@@ -32,6 +31,7 @@ from ca.entry import (
 )
 from ca.errors import NotFound
 from ca.fields import MAX_DURATION, suggestion
+from ca.findings import Privilege
 from ca.keys import PublicKey
 from ca.log import Tail
 from ca.merkle import leaf_hash

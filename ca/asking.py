@@ -10,8 +10,9 @@ from typing import Any, Final
 from ca import acts
 from ca.acts import DAY, Moment, Said
 from ca.conditions import Facts
-from ca.entry import AnyEntry, IssueEntry, Privilege, RefuseEntry, RenewEntry, RequestEntry
+from ca.entry import AnyEntry, IssueEntry, RefuseEntry, RenewEntry, RequestEntry
 from ca.errors import Malformed, NotTouched
+from ca.findings import Privilege
 from ca.keys import PublicKey
 from ca.policy import Decision, Denied, Granted, Pending, evaluate
 from ca.request import RenewedBy, Request

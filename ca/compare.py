@@ -13,9 +13,9 @@ from math import prod
 from typing import Final, Literal, Self
 
 from ca.conditions import Condition, Conditions, Facts, Sample, whenever
-from ca.entry import Step
 from ca.errors import Misconfigured
 from ca.fields import duration_text
+from ca.findings import Step
 from ca.policy import Decision, Denied, Granted, Pending, deny_blocks, evaluate
 from ca.roles import Policy, Role
 

@@ -17,8 +17,8 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, RootModel, model_validator
 
-from ca.entry import Finding
 from ca.fields import AtLeastOne, Cidr, KnownGroup, KnownPerson, KnownSchedule, MinuteOfDay, Table, Zone
+from ca.findings import Finding
 from ca.oncall import HIGHEST, Level, Shift
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -13,7 +13,8 @@ from typing import Final, Literal
 from ca import statement
 from ca.acts import DAY
 from ca.conditions import Facts
-from ca.entry import AnyEntry, ApproveEntry, DecidedEntry, Duty, LockEntry, RefuseEntry, RequestEntry, UnlockEntry
+from ca.entry import AnyEntry, ApproveEntry, DecidedEntry, LockEntry, RefuseEntry, RequestEntry, UnlockEntry
+from ca.findings import Duty
 from ca.oncall import Shift
 from ca.policy import Approved, Decision, Denied, Granted, Pending, evaluate
 from ca.roles import Policy

@@ -15,19 +15,9 @@ from ca import acts, asking, entry, roles
 from ca.acts import Moment, OnCallFacts, Rules, Said
 from ca.asking import Asked
 from ca.certificate import BACKDATE, NONCE_BYTES, Certificate, SignedCertificate, add_proof
-from ca.entry import (
-    OPERATOR,
-    AnyEntry,
-    Fork,
-    GenesisEntry,
-    IssueEntry,
-    PolicyEntry,
-    Privilege,
-    RefuseEntry,
-    RenewEntry,
-    RequestEntry,
-)
+from ca.entry import OPERATOR, AnyEntry, Fork, GenesisEntry, IssueEntry, PolicyEntry, RefuseEntry, RenewEntry, RequestEntry
 from ca.errors import BadSignature, LogDamaged, Malformed, Misconfigured, NotFound, Replayed, SignerFailed, Stale, UnknownSigner
+from ca.findings import Privilege
 from ca.keys import ed25519_key
 from ca.log import Log, Made, Make, Reading, Tail
 from ca.proof import Proof

@@ -7,14 +7,14 @@ door; nobody outside this module can make a `Granted`. Every answer carries its 
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from datetime import UTC, timedelta
-from itertools import islice
 from typing import Final
 
 from ca import names
+from ca.approvals import Approved, approvable, eligible, filled, fills, said
 from ca.certificate import PERMITS
 from ca.conditions import Conditions, Facts, listed, shift_of
-from ca.entry import Duty, Finding, Privilege, Step, Way
 from ca.fields import MAX_DURATION, duration_text, suggestion
+from ca.findings import Duty, Finding, Privilege, Step, Way
 from ca.roles import Allow, Deny, Person, Policy, Role
 from ca.statement import LONGEST_REASON
 
@@ -74,14 +74,6 @@ class Granted:
 
     def __init_subclass__(cls) -> None:
         raise TypeError("there is one kind of Granted")
-
-
-@dataclass(frozen=True)
-class Approved:
-    """Somebody's yes, for no longer than `duration` seconds where they said so."""
-
-    person: str
-    duration: int | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +306,7 @@ def _consider(
     findings, missing, possible = block.findings(facts, person.groups), 0, True
     if block.approvals is not None:
         steps = tuple(approval.step for approval in block.approvals)
-        missing = sum(step.count for step in steps) - _filled(steps, _said(policy, steps, facts, approvals))
+        missing = sum(step.count for step in steps) - filled(steps, said(policy, steps, facts, approvals))
         possible = approvable(policy, steps, facts)
         findings += (_approval_finding(steps, missing, possible, approvals),)
     elif role.auto_per_day is not None:
@@ -336,32 +328,6 @@ def _approval_finding(steps: tuple[Step, ...], missing: int, possible: bool, app
     return Finding("approvals", sentence, observed if possible else "nobody else could", holds=not missing)
 
 
-def eligible(policy: Policy, step: Step, facts: Facts, *, in_time: bool = False) -> frozenset[str]:
-    """Who can give an approval of this step: its group, neither who asks nor who is locked out.
-
-    `in_time`, also those to whom it has yet to escalate.
-    """
-    people = [policy.members(group) for group in _groups(step, facts, in_time=in_time)]
-    return frozenset().union(*people) - (facts.locked() | {facts.person})
-
-
-def _groups(step: Step, facts: Facts, *, in_time: bool = False) -> tuple[str, ...]:
-    """Whose people approve it: its group and, when nobody has for long enough, the other."""
-    waited = (facts.now - (facts.asked_at or facts.now)).total_seconds()
-    if step.escalate_to is not None and (in_time or waited >= (step.escalate_after or 0)):
-        return step.group, step.escalate_to
-    return (step.group,)
-
-
-def approvable(policy: Policy, steps: tuple[Step, ...], facts: Facts) -> bool:
-    """Whether enough other people exist, and can in time, for all approvals of these steps."""
-    total = sum(step.count for step in steps)
-    # Whoever asks and whoever is locked out, so many in every group are enough; counting a large one each time would take long.
-    if all(len(policy.members(step.group)) > total + len(facts.locked()) for step in steps):
-        return True
-    return _filled(steps, [eligible(policy, step, facts, in_time=True) for step in steps]) == total
-
-
 def could_approve(policy: Policy, denied: Denied, facts: Facts) -> tuple[Step, ...]:
     """The steps of the nearest way by which others could approve it, once the rest is mended; none if there is no such way.
 
@@ -376,40 +342,6 @@ def could_approve(policy: Policy, denied: Denied, facts: Facts) -> tuple[Step, .
         if steps and block.is_about(facts, person.groups) and approvable(policy, steps, facts):
             return steps
     return ()
-
-
-def fills(policy: Policy, steps: tuple[Step, ...], facts: Facts, approvals: tuple[Approved, ...], person: str) -> bool:
-    """Whether this person's yes is one of those that are still missing."""
-    before, after = (_said(policy, steps, facts, yes) for yes in (approvals, (*approvals, Approved(person))))
-    return _filled(steps, after) > _filled(steps, before)
-
-
-def _said(policy: Policy, steps: tuple[Step, ...], facts: Facts, approvals: tuple[Approved, ...]) -> list[frozenset[str]]:
-    """For each step, those who approved and are eligible."""
-    people = {yes.person for yes in approvals} - {facts.person} - (facts.locked() if approvals else frozenset())
-    of_step = (frozenset[str]().union(*(people & policy.members(group) for group in _groups(step, facts))) for step in steps)
-    return list(of_step)
-
-
-def _filled(steps: tuple[Step, ...], candidates: list[frozenset[str]]) -> int:
-    """How many approvals there are when each of the candidates of a step gives one, and nobody two.
-
-    A maximum matching of people to places, by augmenting paths.
-    """
-    places = [people for step, people in zip(steps, candidates, strict=True) for _ in range(step.count)]
-    taken: dict[str, int] = {}
-
-    def place(at: int, tried: set[str]) -> bool:
-        # More candidates than there are places are never needed, and whichever they are, as many places are filled.
-        for person in islice(places[at], len(places)):
-            if person not in tried:
-                tried.add(person)
-                if person not in taken or place(taken[person], tried):
-                    taken[person] = at
-                    return True
-        return False
-
-    return sum(place(at, set()) for at in range(len(places)))
 
 
 # --------------------------------------------------------------- the request

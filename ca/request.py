@@ -17,13 +17,13 @@ from ca.entry import (
     DropEntry,
     IssueEntry,
     LockEntry,
-    Privilege,
     RenewEntry,
     RequestEntry,
     RevokeEntry,
     WithdrawEntry,
 )
 from ca.errors import Malformed
+from ca.findings import Privilege
 from ca.statement import CertificateStatement
 
 Status = Literal["pending", "granted", "ended", "denied", "withdrawn", "lapsed", "unused", "dropped", "revoked"]

@@ -15,7 +15,6 @@ from pydantic import Field, Strict, ValidationInfo, field_validator, model_valid
 from ca import break_glass
 from ca.break_glass import BreakGlass
 from ca.conditions import Conditions
-from ca.entry import Step
 from ca.errors import Misconfigured
 from ca.examples import Example
 from ca.fields import (
@@ -39,6 +38,7 @@ from ca.fields import (
     Table,
     duration_text,
 )
+from ca.findings import Step
 from ca.keys import PublicKey
 from ca.oncall import OnCallFile, Schedule
 from ca.policy_files import parse, shown, validate

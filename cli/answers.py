@@ -11,8 +11,8 @@ from typing import Any, Final, Self, TypeVar
 
 from ca import names
 from ca.canonical import parse_object
-from ca.entry import Finding, Way
 from ca.errors import Malformed
+from ca.findings import Finding, Way
 from ca.names import require
 from cli.accounts import Account
 

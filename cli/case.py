@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
 from ca import entry, merkle, names, statement
-from ca.entry import Duty, Finding, RequestEntry, Way
+from ca.entry import RequestEntry
 from ca.errors import JitSshError
+from ca.findings import Duty, Finding, Way
 from ca.statement import RequestStatement
 from cli.accounts import Account
 from cli.answers import Members, Step, read_accounts, read_finding, read_steps, read_ways, waits_for

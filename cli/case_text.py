@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from ca.entry import Duty
+from ca.findings import Duty
 from cli import output
 from cli.answers import findings_lines, ways_lines
 from cli.case import Case

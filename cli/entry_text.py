@@ -19,7 +19,6 @@ from ca.entry import (
     LockEntry,
     LoginEntry,
     PolicyEntry,
-    Privilege,
     ReadEntry,
     RefuseEntry,
     RenewEntry,
@@ -32,6 +31,7 @@ from ca.entry import (
     WithdrawEntry,
 )
 from ca.errors import JitSshError
+from ca.findings import Privilege
 from cli import emergency_text, output
 from cli.answers import findings_lines, ways_lines
 

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from ca import asking, entry, policy, request
 from ca.acts import DAY, reason_of
-from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RefuseEntry, RequestEntry, RevokeEntry, SaidEntry, Step
+from ca.entry import ApproveEntry, DropEntry, IssueEntry, LockEntry, RefuseEntry, RequestEntry, RevokeEntry, SaidEntry
 from ca.errors import Forbidden, NotFound
+from ca.findings import Step
 from ca.issue import CertificateAuthority
 from ca.keys import PublicKey
 from ca.merkle import leaf_hash

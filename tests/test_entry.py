@@ -19,8 +19,6 @@ from ca.entry import (
     BreakGlassEntry,
     DenyEntry,
     DropEntry,
-    Duty,
-    Finding,
     Fork,
     GenesisEntry,
     IssueEntry,
@@ -28,7 +26,6 @@ from ca.entry import (
     LockEntry,
     LoginEntry,
     PolicyEntry,
-    Privilege,
     ReadEntry,
     RefuseEntry,
     RenewEntry,
@@ -36,12 +33,11 @@ from ca.entry import (
     ReviewEntry,
     RevokeEntry,
     SealEntry,
-    Step,
     UnlockEntry,
-    Way,
     WithdrawEntry,
 )
 from ca.errors import Malformed
+from ca.findings import Duty, Finding, Privilege, Step, Way
 from ca.journal import Certified
 from ca.sshd_lines import Login
 from tests import emergencies

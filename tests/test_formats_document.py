@@ -41,9 +41,10 @@ from ca import (
 )
 from ca.certificate import SignedCertificate
 from ca.checkpoint import open_checkpoint
-from ca.entry import DecidedEntry, Entry, Finding, Privilege, SaidEntry, Step, Way
+from ca.entry import DecidedEntry, Entry, SaidEntry
 from ca.errors import BadSignature, JitSshError, Malformed, Unsigned
 from ca.extract import Extract
+from ca.findings import Duty, Finding, Privilege, Step, Way
 from ca.keys import ALGORITHMS
 from ca.merkle import leaf_hash
 from ca.proof import proven
@@ -97,7 +98,7 @@ MEMBERS: Final[dict[str, tuple[tuple[type[Any], ...], type[Any] | None]]] = {
     "Entry `login`": ((entry.LoginEntry,), Entry),
     "Login": ((Login,), None),
     "Finding": ((Finding,), None),
-    "Duty": ((entry.Duty,), None),
+    "Duty": ((Duty,), None),
     "Way": ((Way,), None),
     "Step": ((Step,), None),
     "Privilege": ((Privilege,), None),

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from ca.entry import AnyEntry, ApproveEntry, DecidedEntry, Duty, RefuseEntry, RenewEntry, RequestEntry
+from ca.entry import AnyEntry, ApproveEntry, DecidedEntry, RefuseEntry, RenewEntry, RequestEntry
 from ca.errors import LogDamaged
+from ca.findings import Duty
 from ca.oncall import Shift
 from tests.test_oncall import ROTA
 from tests.test_request_verify import check

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ca import canonical, certificate, policy
 from ca.conditions import Condition, Conditions, Facts
-from ca.entry import LARGEST, Privilege, Step
+from ca.entry import LARGEST
+from ca.findings import Privilege, Step
 from ca.policy import SENTENCES, Approved, Decision, Denied, Granted, Pending, eligible, evaluate, outlook, principals
 from ca.roles import Permit, Policy, load
 from tests.policies import ALLOW_SRE, FOR_SRE, GUARDRAILS, HEAD, NOON, PEOPLE, ask, denied, facts, granted, key, pending

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from ca.entry import Finding, Way
+from ca.findings import Finding, Way
 from server import admin
 from tests import keys
 from tests.running import Ran, run
