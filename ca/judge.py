@@ -4,8 +4,9 @@ What comes out is what `ca.replay` compares with other entries. It travels betwe
 looks at again are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from ca import entry, merkle, statement
@@ -72,6 +73,7 @@ _AnySaid = (
 
 
 _E = TypeVar("_E", bound=entry.Entry)
+_V = TypeVar("_V", bound=Hashable)
 
 
 class Words(NamedTuple):
@@ -205,6 +207,7 @@ class Judge:
 
 _UNREAD: Final[dict[str, Any]] = {"findings": (), "ways": (), "on_call": None}
 _UNREAD_SAID: Final = _UNREAD | {"statement": "", "signature": "", "possession": ""}
+_SHARED: Final = frozenset(("actor", "role", "address", "privilege"))
 _LEFT_OUT: Final[dict[type[entry.Entry], dict[str, Any]]] = {
     RequestEntry: _UNREAD_SAID,
     RefuseEntry: _UNREAD_SAID,
@@ -220,8 +223,17 @@ def _slim(found: _E) -> _E:
     if left_out is None:
         return found
     slim = object.__new__(type(found))  # `dataclasses.replace` would judge it again, and take ten times as long
-    slim.__dict__.update(found.__dict__ | left_out)
+    kept = found.__dict__ | left_out
+    for name in kept.keys() & _SHARED:
+        kept[name] = _shared(kept[name])
+    slim.__dict__.update(kept)
     return slim
+
+
+@lru_cache(maxsize=1024)
+def _shared(value: _V) -> _V:
+    """An equal value from before: what is one value here travels once, and takes its room once where it is kept."""
+    return value
 
 
 def _proven(possession: str, said: AnyStatement, text: bytes) -> bytes:

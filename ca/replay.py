@@ -45,12 +45,12 @@ _NO_CERTIFICATE: Final = "the entry before is granted a certificate, and this is
 _OnRequest = ApproveEntry | DenyEntry | WithdrawEntry | DropEntry
 
 
-@dataclass
+@dataclass(slots=True)
 class _Told:
-    """A request that can still change: its leaf hash in hexadecimal, its answers and first certificate, the serials of all."""
+    """A request that can still change: its leaf hash, its answers and first certificate, the serials of all."""
 
     entry: RequestEntry
-    leaf: str
+    leaf: bytes
     entries: list[AnyEntry] = field(default_factory=list)
     serials: list[int] = field(default_factory=list)
 
@@ -179,7 +179,7 @@ class Replay:
 
     def _check_request(self, found: RequestEntry, words: Words, leaf: bytes) -> None:
         self._check_extension(found)
-        self._told[found.index] = _Told(found, leaf.hex())
+        self._told[found.index] = _Told(found, leaf)
         self._asked_at.append((found.time, found.index))
         self._first[found.index] = found.first
         self._cases.setdefault(found.first, []).append(found.index)
@@ -238,7 +238,7 @@ class Replay:
             demand(asked.entry.actor == found.actor, "it is not by the person who asked")
         else:
             demand(asked.entry.actor != found.actor, "it is by the person who asked")
-            demand(words.leaf == self._told[found.request].leaf, "its statement is about other words than its request's")
+            demand(words.leaf == self._told[found.request].leaf.hex(), "its statement is about other words than its request's")
         if isinstance(found, ApproveEntry):
             _check_approval(found, asked)
         self._told[found.request].entries.append(found)
