@@ -139,8 +139,8 @@ def _builder(kind: type[Any]) -> _Read:
     """What makes a dataclass of the JSON object of its members. It raises `Malformed`."""
     shapes = _shapes(kind)  # type: ignore[arg-type]  # as above
     present = {name: _present(shape) for name, shape in shapes.items()}
-    tag = {kind.TAG[0]} if issubclass(kind, Tagged) else set()
-    needed, allowed = frozenset(name for name in shapes if present[name] is shapes[name]), frozenset(tag | shapes.keys())
+    tag = dict([kind.TAG]) if issubclass(kind, Tagged) else {}
+    needed, allowed = frozenset(name for name in shapes if present[name] is shapes[name]), frozenset(tag.keys() | shapes.keys())
     # Of what need not be there: for which the class does not say itself that it is None.
     absent: dict[str, object] = {name: None for name in shapes.keys() - needed if getattr(kind, name, kind) is not None}
     readers = [(name, None if shape is int else shape, _reader(shape)) for name, shape in present.items()]  # an int has a range
@@ -153,6 +153,8 @@ def _builder(kind: type[Any]) -> _Read:
             raise Malformed(f"{': '.join(where)} has an unknown member {min(members.keys() - allowed)[:60]!a}")
         if not needed <= members.keys():
             raise Malformed(f"{': '.join(where)} lacks the member {min(needed - members.keys())!a}")
+        if not tag.items() <= members.items():
+            raise Malformed(f"{': '.join(where)} is of another kind than {tag}")
         values = absent.copy()
         for name, shape, read in readers:
             if name in members:

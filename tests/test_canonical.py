@@ -42,6 +42,13 @@ class Two(Tagged):
     text: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outer(Tagged):
+    TAG: ClassVar = ("kind", "outer")
+
+    inner: Two
+
+
 KINDS: tuple[type[One] | type[Two], ...] = (One, Two)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 ONES = st.builds(
@@ -212,3 +219,15 @@ def test_a_statement_cut_anywhere_is_malformed(said: AnyStatement) -> None:
 def test_a_statement_is_not_larger_than_8_kib() -> None:
     with pytest.raises(Malformed, match="more than 8192"):
         statement.parse(b"{" + b" " * 8192)
+
+
+@pytest.mark.parametrize(
+    "inner", ['{"kind":"one","text":"x"}', '{"kind":" two","text":"x"}', '{"text":"x"}', '{"kind":2,"text":"x"}']
+)
+def test_a_value_within_another_is_of_its_kind_as_well(inner: str) -> None:
+    def read(spelled: str) -> Outer:
+        return canonical.decode(f'{{"inner":{spelled},"kind":"outer"}}'.encode(), [Outer], "the value")
+
+    assert read('{"kind":"two","text":"x"}') == Outer(inner=Two(text="x"))
+    with pytest.raises(Malformed, match="of another kind"):
+        read(inner)
