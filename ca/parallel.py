@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
+from threading import Thread
 from typing import Any, Final, TypeVar
 
 from ca.errors import Misconfigured
@@ -59,6 +60,20 @@ def processes(count: int | None = None) -> Iterator[Processes]:
         pool.shutdown(wait=True, cancel_futures=True)
         if collected:
             gc.enable()
+
+
+def beside(function: Callable[[], _A]) -> Callable[[], _A]:
+    """Calls it in another thread. What comes back waits for its result, or raises what it raised; the program's end does not."""
+    result: Future[_A] = Future()
+
+    def call() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as error:  # raised again where it is waited for
+            result.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
+    return result.result
 
 
 def _begin(*_arguments: Any) -> None:

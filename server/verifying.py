@@ -26,10 +26,13 @@ def verify_all(log: Log, trust: Trust, spread: Spread | None = None) -> Report:
     store = log.store
     leaves = islice(store.nodes(0), checkpoint.size)
     stored = Stored(store.checkpoints(0, checkpoint.size + 1), store.nodes)
+    sound = store.demand_sound
     with ExitStack() as running:
-        if spread is None:
-            spread = running.enter_context(parallel.processes()) if checkpoint.size > _FEW else in_turn
+        if spread is None and checkpoint.size > _FEW:
+            spread = running.enter_context(parallel.processes())
+            sound = parallel.beside(sound)  # SQLite alone, for long: what it finds is told in its turn
+        spread = spread or in_turn
         entries = running.enter_context(counted(enumerate(store.entries(0, checkpoint.size)), checkpoint.size, "verifying"))
         report = verify(trust, checkpoint, leaves, entries, stored=stored, policy_file=store.policy_file, spread=spread)
-    store.demand_sound()
+    sound()
     return report

@@ -12,7 +12,7 @@ import pytest
 from ca.errors import LogDamaged
 from ca.store.schema import migrations
 from ca.store.sqlite import SqliteCopy, SqliteStore
-from server import copies
+from server import copies, verifying
 from tests.running import ORIGIN, run
 from tests.test_log import change
 from tests.test_tampering import copy, live, start
@@ -103,6 +103,18 @@ def test_an_index_that_hides_an_entry_is_found_and_mended(path: Path, index: str
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("REINDEX")
     assert copies.check_copy(path) == before
+
+
+def test_what_is_wrong_is_told_in_its_turn_also_when_the_indexes_are_looked_at_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "_FEW", 1)
+    assert copies.check_copy(path)[1].entries == 11
+    with rows_of(path, "entries_kind") as connection:
+        assert connection.execute("DELETE FROM bare WHERE entry = 10").rowcount == 1
+    assert refusal(path).message == "the index entries_kind hides entry 10"
+    change(path, "UPDATE entries SET entry = replace(entry, 'ana', 'eva') WHERE idx = 3")
+    assert refusal(path).message.startswith("entry 3")
 
 
 @pytest.mark.parametrize("index", INDEXES)

@@ -50,8 +50,8 @@ def schema(connection: sqlite3.Connection) -> Schema:
 def demand_sound(rows: Rows, schemas: Sequence[Schema]) -> None:
     """Compares the database with one of `schemas`, each index with the entries, and looks for rows that nothing proves.
 
-    To be called when entries, nodes and checkpoints are proven. Raises `LogDamaged`, naming the first thing that is wrong. Reads
-    all of the database, in constant memory; others may append meanwhile.
+    It says nothing of what others have to prove: entries, nodes and checkpoints. Raises `LogDamaged`, naming the first thing
+    that is wrong. Reads all of the database, in constant memory; others may append meanwhile.
     """
     _demand_schema(frozenset(rows(_OWN)), schemas)
     for (told,) in rows("PRAGMA integrity_check(1)"):

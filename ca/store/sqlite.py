@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -207,7 +207,7 @@ class SqliteCopy(Session):
 
     def __init__(self, path: Path) -> None:
         """Raises `Misconfigured` when it is not there or is no database."""
-        beside = path.with_name(path.name + "-wal")
+        self._path, beside = path, path.with_name(path.name + "-wal")
         how = "mode=ro" if beside.exists() else "immutable=1"  # without a log of its own it may lie where nothing can be written
         try:
             connection = sqlite3.connect(f"{path.resolve(strict=True).as_uri()}?{how}", uri=True, isolation_level=None)
@@ -219,6 +219,11 @@ class SqliteCopy(Session):
     def remembered(self) -> str | None:
         """Nothing: what a copy is compared with is the caller's business."""
         return None
+
+    def demand_sound(self) -> None:
+        """As a session does, over a connection of its own: any thread may ask, and nobody else's reading waits for it."""
+        with closing(SqliteCopy(self._path)) as another:
+            Session.demand_sound(another)
 
     def writing(self) -> NoReturn:
         """Raises `LogUnwritable`."""
