@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ca.errors import LogDamaged
+from ca.errors import LogDamaged, LogUnwritable
 from ca.store.schema import migrations
 from ca.store.sqlite import SqliteCopy, SqliteStore
 from server import copies, verifying
@@ -273,3 +273,17 @@ SURPLUS: Final = {
 def test_a_row_that_the_log_does_not_have_is_found(path: Path, statement: str, message: str) -> None:
     change(path, statement)
     assert refusal(path).message.startswith(message)
+
+
+def test_a_database_that_cannot_be_opened_is_let_go(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        [[page, size]] = connection.execute(
+            "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = '_sqlite_migrations'"
+        ).fetchall()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: (page - 1) * size] + bytes(size) + whole[page * size :])
+    with pytest.raises(LogUnwritable, match="malformed") as kept:
+        SqliteStore(path)
+    assert kept.value.__traceback__ is not None, "whose frames have what was opened"
+    opened = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not [each for each in opened if each.name.startswith(path.name)], "a lock would stay until it is collected"

@@ -44,8 +44,11 @@ class SqliteStore:
         try:
             with self._transaction() as session:
                 migrations.apply(session.db)
-        except UnicodeDecodeError as error:
-            raise LogDamaged(f"the database {path} cannot be read: {error}", RESTORE) from error
+        except BaseException as error:
+            self.close()  # what it holds locked would be so until somebody collects it, and the next one waits
+            if isinstance(error, UnicodeDecodeError):
+                raise LogDamaged(f"the database {path} cannot be read: {error}", RESTORE) from error
+            raise
 
     @property
     def _reader(self) -> Session:
