@@ -43,7 +43,7 @@ class PublicKey:
     _verify: _Verify = field(compare=False, repr=False)
 
     @staticmethod
-    @lru_cache(maxsize=1024)  # issuing one certificate reads the same three keys eight times; what was refused is read again
+    @lru_cache(maxsize=4096)  # issuing one certificate reads the same three keys eight times; what was refused is read again
     def parse(blob: bytes) -> "PublicKey":
         """Reads a key blob.
 

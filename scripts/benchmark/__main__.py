@@ -40,7 +40,7 @@ class Counts:
 
     seconds: float  # of load, for each number of clients
     entries: int  # that the log has before
-    verified: int = 20_000  # entries of a log that is made to be verified
+    verified: int  # entries of a log that is made to be verified
     floor: int = 500
     programs: int = 10
 
@@ -68,8 +68,7 @@ def measure(directory: Path, counts: Counts) -> Iterator[Figure]:
         private.mkdir()
         with served(private, 0, watching=WITNESSES, required=required) as ca:
             yield from witnessed(required, loaded(ca, max(CLIENTS), counts.seconds))
-    (directory / "verified").mkdir()
-    yield from verifying(directory / "verified", counts.verified, max(CLIENTS), counts.floor)
+    yield from verifying(directory / "verified", counts.verified, counts.floor)
 
 
 def command_line(directory: Path, ca: Served, count: int) -> Iterator[Figure]:
@@ -116,6 +115,7 @@ def issuing(clients: int, load: Load, crypto: float, openssl: float, keygen: flo
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0.1, 60), default=5, show_default=True, help="Load for each number of clients.")
 @click.option("--entries", type=click.IntRange(0), default=0, help="Entries that the log has already: 10,000,000 take 10 GB.")
+@click.option("--verify", type=click.IntRange(2), default=20_000, show_default=True, help="Entries of the log to verify.")
 @click.option("--quick", is_flag=True, help="Only to see that it works: counts too small to mean anything.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here as well.")
 @click.option(
@@ -123,9 +123,11 @@ def issuing(clients: int, load: Load, crypto: float, openssl: float, keygen: flo
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Measure in a private directory below this one, so on its file system; default: the one for temporary files.",
 )
-def main(seconds: float, entries: int, quick: bool, json_file: Path | None, directory: Path | None) -> None:
+def main(seconds: float, entries: int, verify: int, quick: bool, json_file: Path | None, directory: Path | None) -> None:
     """Measure what a person waits for and what an issuance costs, beside the least it could cost on this machine."""
-    counts = Counts(seconds=0.1, entries=entries, verified=200, floor=10, programs=1) if quick else Counts(seconds, entries)
+    counts = (
+        Counts(seconds=0.1, entries=entries, verified=200, floor=10, programs=1) if quick else Counts(seconds, entries, verify)
+    )
     figures, load = [], os.getloadavg()[0]  # of the last minute: what others did is in the figures too
     with tempfile.TemporaryDirectory(prefix="jit-ssh-bench.", dir=directory) as private:
         click.echo(f"{os.cpu_count()} processors, load average {load:.1f} before this run")

@@ -1,7 +1,7 @@
 """A log that has grown: entries as people cause them, with nodes and checkpoint, but for signatures, which nothing here reads."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -20,12 +20,17 @@ _REASON = "a reason as people give one, with the number of an incident and what 
 
 def grow(ca: Path, entries: int) -> None:
     """Adds so many entries to the log of the CA in the directory `ca`, which nobody serves meanwhile."""
+    fill(ca, entries, _made, _BATCH)
+
+
+def fill(ca: Path, entries: int, make: Callable[[int, int], Iterator[bytes]], together: int) -> None:
+    """The same, with what `make` gives from an index and a time (Unix milliseconds) on, so many `together` under a checkpoint."""
     store = SqliteStore(ca / "jit-ssh.db")
     start = store.size()
     newest = entry.decode(next(store.entries(start - 1, start)))
-    frontier, made = Frontier(start, store.node), _made(start, newest.time)
+    frontier, made = Frontier(start, store.node), make(start, newest.time)
     while frontier.size < start + entries:
-        some = min(_BATCH, start + entries - frontier.size)
+        some = min(together, start + entries - frontier.size)
         nodes, added = [], []
         for index in range(frontier.size, frontier.size + some):
             source = next(made)

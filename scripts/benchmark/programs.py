@@ -11,9 +11,9 @@ import click
 BIN = Path(sys.executable).parent
 
 
-def command(arguments: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    """Runs a program to its end; what it printed."""
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=60)
+def command(arguments: Sequence[str], environment: dict[str, str] | None = None, seconds: float = 60) -> str:
+    """Runs a program to its end, which has to come in so many `seconds`; what it printed."""
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=seconds)
     if done.returncode:
         raise click.ClickException(f"{' '.join(arguments[:3])} … failed:\n{done.stdout}{done.stderr}")
     return done.stdout
