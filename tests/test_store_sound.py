@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ca.errors import LogDamaged, LogUnwritable
+from ca.errors import LogDamaged, LogUnwritable, Misconfigured
 from ca.store.schema import migrations
 from ca.store.sqlite import SqliteCopy, SqliteStore
 from server import copies, verifying
@@ -214,18 +214,57 @@ def test_a_definition_that_is_gone_is_found(path: Path, what: str) -> None:
     assert "cannot be read: no such table" in said if what == "TABLE nodes" else said.startswith(f"{what.split()[1]} in the")
 
 
-def test_what_would_change_later_entries_is_found(path: Path) -> None:
+ASIDE: Final = "aside in the database is not jit-ssh's, and could change what is written"
+KEEPS_LOCKS_OUT: Final = "INDEX aside ON entries (CASE WHEN json_extract(entry, '$.kind') = 'lock' THEN json('{') END)"
+LATER: Final = {
+    "a trigger": "TRIGGER aside AFTER INSERT ON policy_files BEGIN DELETE FROM policy_files; END",
+    "an index by an expression": KEEPS_LOCKS_OUT.replace("'lock'", "'unlock'"),
+    "an index of some": "INDEX aside ON Entries (idx) WHERE CASE kind WHEN 'unlock' THEN json('{') END",
+    "an index of what is there once": "UNIQUE INDEX aside ON entries (kind) WHERE kind = 'lock'",
+    "an index of a column": "INDEX aside ON entries (kind, time)",
+    "an index of nodes": "UNIQUE INDEX aside ON nodes (level) WHERE level = 4",
+    "an index of checkpoints": "UNIQUE INDEX aside ON checkpoints (note)",
+    "an index of policy files": "UNIQUE INDEX aside ON policy_files (content)",
+}
+
+
+@pytest.mark.parametrize("made", LATER.values(), ids=LATER.keys())
+def test_what_would_change_later_entries_is_found(path: Path, made: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TRIGGER aside AFTER INSERT ON policy_files BEGIN DELETE FROM policy_files; END")
-    assert refusal(path).message == "aside in the database is not jit-ssh's, and could change what is written"
+        connection.execute(f"CREATE {made}")
+    refused = refusal(path)
+    assert refused.message == ASIDE
+    assert "drop it if it is your own" in (refused.hint or "")
+
+
+def test_an_index_that_keeps_locks_from_being_written_is_found_at_the_next_start(world: World) -> None:
+    with closing(sqlite3.connect(world.directory / "log.db")) as connection:
+        connection.execute(f"CREATE {KEEPS_LOCKS_OUT}")
+    assert world.act("eve", "lock", "/v1/locks", person="ana", reason="laptop lost").status_code == 503
+    world.reopen()
+    with pytest.raises(LogDamaged, match=ASIDE):
+        start(world, world.store)
+
+
+@pytest.mark.parametrize("called", ["ENTRIES", "notes"])
+def test_an_index_is_on_the_logs_table_whatever_the_schema_calls_that(path: Path, called: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE notes (text); CREATE INDEX aside ON entries (kind, time)")
+    with schema_writable(path) as connection:
+        assert connection.execute("UPDATE sqlite_master SET tbl_name = ? WHERE name = 'aside'", [called]).rowcount == 1
+    if called == "ENTRIES":
+        assert refusal(path).message == ASIDE
+    else:
+        with pytest.raises(Misconfigured, match=r"malformed database schema \(aside\)"):  # SQLite's own finding
+            copies.check_copy(path)
 
 
 def test_what_an_operator_adds_to_read_the_log_is_no_damage(path: Path) -> None:
     before = copies.check_copy(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
-            """CREATE VIEW issued AS SELECT * FROM entries WHERE kind = 'issue'; CREATE INDEX mine ON entries (kind, time);
-            CREATE TABLE notes (text); ANALYZE"""
+            """CREATE VIEW issued AS SELECT * FROM entries WHERE kind = 'issue';
+            CREATE TABLE notes (text); CREATE UNIQUE INDEX mine ON notes (text); ANALYZE"""
         )
     assert copies.check_copy(path) == before
 

@@ -14,12 +14,13 @@ from typing import Any, Final, Protocol
 from ca.errors import LogDamaged
 
 RESTORE: Final = "Restore the newest copy of the database"
+_DROP: Final = "Stop the server and drop it if it is your own; else restore the newest copy of the database"
 _REINDEX: Final = (
     "The entries are those that were signed. Keep a copy to look into, stop the server, and run: sqlite3 DATABASE REINDEX"
 )
 _HIDES: Final = re.compile(r"row (\d+) missing from index (entries_\w+)")
 _ADDS: Final = re.compile(r"wrong # of entries in index (entries_\w+)")
-_INERT: Final = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ", "CREATE VIEW ")  # change no answer; SQLite spells so
+_INERT: Final = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ", "CREATE VIEW ")  # of their own; SQLite spells so
 _OWN: Final = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 
 # Each has to find nothing. What is appended meanwhile comes with its nodes and checkpoint at once, and each is one statement.
@@ -70,9 +71,10 @@ def _demand_schema(found: Schema, schemas: Sequence[Schema]) -> None:
     if own is None:
         name = min(schemas[-1] - found, key=lambda row: row[1])[1]
         raise LogDamaged(f"{name} in the database is missing, or defined in another way than jit-ssh does", RESTORE)
-    for _, name, _, sql in sorted(found - own):
-        if not sql.startswith(_INERT):
-            raise LogDamaged(f"{name} in the database is not jit-ssh's, and could change what is written", RESTORE)
+    tables = {table.lower() for _, _, table, _ in own}  # a row of the schema names a table as SQLite does, but for case
+    for _, name, table, sql in sorted(found - own):
+        if table.lower() in tables or not sql.startswith(_INERT):  # also an index can keep an entry out: it is computed from it
+            raise LogDamaged(f"{name} in the database is not jit-ssh's, and could change what is written", _DROP)
 
 
 def _damaged(told: str) -> LogDamaged:
