@@ -137,11 +137,11 @@ class Moment:
     @property
     def locked_out(self) -> frozenset[str]:
         """Everybody whom the security team has locked out."""
-        return frozenset(self.tail.batch.memory.locked)
+        return frozenset(person for person, locked in self.tail.batch.known.locked.items() if locked)
 
     def locked(self, person: str) -> bool:
         """Whether the security team has locked the person out."""
-        return person in self.tail.batch.memory.locked
+        return self.tail.batch.known.locked.get(person, False)
 
     def facts(self, said: Said, **more: Any) -> Facts:
         """What is known of whoever signed."""

@@ -6,30 +6,22 @@ last, and who is locked out, is not asked of the store again, where somebody who
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from ca import entry, merkle
 from ca.checkpoint import Checkpoint
 from ca.entry import (
     AnyEntry,
-    ApproveEntry,
-    DenyEntry,
-    DropEntry,
     IssueEntry,
     LockEntry,
     RequestEntry,
-    RevokeEntry,
-    UnlockEntry,
-    WithdrawEntry,
 )
 from ca.errors import LogDamaged
+from ca.known import REMEMBERED, Known, Told
 from ca.merkle import Frontier, Node, leaf_hash
-from ca.storage import Writing
+from ca.storage import Reading, Writing
 
 RESTORE: Final = "Restore the newest copy of the database; to see what differs, keep this one"
-_REMEMBERED: Final = 4096  # entries, about 5 KB each, and as many answers of the store
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -47,103 +39,41 @@ class Grown:
         return self.nodes[level, position]
 
 
-@dataclass
-class Told:
-    """The entries that say how a request stands, and what further ones are known by."""
-
-    first: int  # the request that began the grant
-    person: str
-    entries: list[int]
-    used: bool  # whether one of them is an `issue`: the first one says so
-
-
 @dataclass(frozen=True)
 class Memory:
-    """Where the log stands, as of one commit. `generation` is the store's of that time. What follows it is added to in place."""
+    """Where the log stands, as of one commit, and what is known of it. `generation` is the store's of that time."""
 
     generation: int
     note: str | None
     checkpoint: Checkpoint | None  # None when there are no entries
     frontier: Frontier
     time: int  # of the newest entry, in Unix milliseconds
-    entries: dict[int, AnyEntry] = field(default_factory=dict)
-    newest: dict[str, int | None] = field(default_factory=dict)  # entry of a kind
-    asked: dict[tuple[str, str], int | None] = field(default_factory=dict)  # newest request, by person and role
-    told: dict[int, Told] = field(default_factory=dict)  # by request
-    locked: set[str] = field(default_factory=set)  # everybody who is
+    known: Known = field(default_factory=Known)
 
-    def learn(self, one: AnyEntry) -> None:
-        """Goes on with the next entry."""
-        if one.TAG[1] in self.newest:
-            self.newest[one.TAG[1]] = one.index
-        match one:
-            case RequestEntry():
-                _keep(self.asked, (one.actor, one.role), one.index)
-                _keep(self.told, one.index, Told(one.first, one.actor, [one.index], used=False))
-            case LockEntry():
-                self.locked.add(one.person)
-            case UnlockEntry():
-                self.locked.discard(one.person)
-            case _:
-                pass
-        self._tell(one)
-
-    def _tell(self, one: AnyEntry) -> None:
-        """Adds the entry to what says how requests stand."""
-        match one:
-            case ApproveEntry() | DenyEntry() | WithdrawEntry():
-                if told := self.told.get(one.request):
-                    told.entries.append(one.index)
-            case IssueEntry():
-                if (told := self.told.get(one.request)) and not told.used:
-                    told.entries.append(one.index)
-                    told.used = True
-            case DropEntry() | RevokeEntry(request=int()):
-                self._end(one.index, lambda told: told.first == one.request)
-            case RevokeEntry() | LockEntry():
-                self._end(one.index, lambda told: told.person == one.person)
-            case _:
-                pass
-
-    def _end(self, index: int, of: Callable[[Told], bool]) -> None:
-        for told in self.told.values():
-            if of(told):
-                told.entries.append(index)
-
-    def go_on(self, now: "Memory", log: Writing) -> "Memory":
-        """The same with what others have appended since, as the store has it `now`. Raises `LogDamaged` if that is another log.
+    def go_on(self, generation: int, note: str, checkpoint: Checkpoint, log: Reading) -> "Memory":
+        """The same with what was appended since, up to the checkpoint. Raises `LogDamaged` if that is of another log.
 
         What entries say is read again, and proven: whoever wrote may have changed them, and that is to be noticed.
         """
-        frontier = self.frontier.copy()
-        for source in log.entries(frontier.size, now.frontier.size):
+        frontier, time, known = self.frontier.copy(), self.time, self.known.layer()
+        for source in log.entries(frontier.size, checkpoint.size):
             frontier.append(leaf_hash(source))
-            self.learn(entry.decode(source))
-        if (frontier.size, frontier.root()) != (now.frontier.size, now.frontier.root()):
-            said = (
-                f"the log of {now.frontier.size} entries does not continue the one of {self.frontier.size} that was there before"
-            )
-            raise LogDamaged(said, RESTORE)
-        return replace(now, newest=self.newest, asked=self.asked, told=self.told, locked=self.locked)
-
-
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
-    """Remembers a value, in place of the one that was remembered first when there are too many."""
-    if len(kept) >= _REMEMBERED and key not in kept:
-        del kept[next(iter(kept))]
-    kept[key] = value
-    return value
+        if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
+            sizes = f"the log of {checkpoint.size} entries does not continue the one of {self.frontier.size}"
+            raise LogDamaged(f"{sizes} that was there before", RESTORE)
+        for one in map(entry.decode, log.entries(self.frontier.size, checkpoint.size)):
+            known.learn(one)
+            time = one.time
+        return Memory(generation, note, checkpoint, frontier, time, replace(self.known.keep(known), entries={}))
 
 
 class Batch:
-    """What one transaction adds, and all that its callers see of the log. Nothing of it counts before the commit.
-
-    If the transaction fails, the memory that it was given is not to be used again.
-    """
+    """What one transaction adds, and all that its callers see of the log. Nothing of it counts before the commit."""
 
     def __init__(self, memory: Memory, log: Writing, time: int) -> None:
         """`time` is that of the new entries, in Unix milliseconds."""
         self.memory = memory
+        self.known = memory.known.layer()
         self.log = log
         self.time = time
         self.frontier = memory.frontier.copy()
@@ -164,12 +94,14 @@ class Batch:
         for one, (index, source) in zip(new, encoded, strict=True):
             self.nodes += self.frontier.append(leaf_hash(source))
             self._entries[index], self._encoded[index] = one, source
-            self.memory.learn(one)
+            self.known.learn(one)
 
     def entry(self, index: int) -> AnyEntry:
         """An entry that is there. Raises `LogDamaged` for another than was logged."""
-        found = self._entries.get(index) or self.memory.entries.get(index)
-        return _keep(self.memory.entries, index, self._proven(index)) if found is None else found
+        found = self._entries.get(index) or self.known.entries.get(index)
+        if found is None:
+            found = self.known.entries[index] = self._proven(index)
+        return found
 
     def _proven(self, index: int) -> AnyEntry:
         source = next(self.log.entries(index, index + 1), b"")
@@ -182,46 +114,48 @@ class Batch:
 
     def newest(self, kind: str) -> AnyEntry | None:
         """The newest entry of this kind."""
-        if kind not in self.memory.newest:
+        if kind not in self.known.newest:
             found = self.log.newest(kind)
-            self.memory.newest[kind] = None if found is None else entry.decode(found).index
-        at = self.memory.newest[kind]
+            self.known.newest[kind] = None if found is None else entry.decode(found).index
+        at = self.known.newest[kind]
         return None if at is None else self.entry(at)
 
     def newest_request(self, person: str, role: str, since: int) -> int | None:
         """The person's newest request for the role, unless it was made before `since` (Unix milliseconds)."""
-        asked = self.memory.asked
+        asked = self.known.asked
         if (person, role) not in asked:  # of any age: the clock may go back, and what is remembered must still be the newest
             found = self.log.requests(person, role, 0, most=1)
-            _keep(asked, (person, role), found[0] if found else None)
+            asked[person, role] = found[0] if found else None
         index = asked[person, role]
         return None if index is None or self.entry(index).time < since else index
 
-    def told(self, request: int) -> list[int]:
+    def told(self, request: int) -> tuple[int, ...]:
         """The entries that say how a request stands; empty if there is none."""
-        if (told := self.memory.told.get(request)) is None:
+        if (told := self.known.told.get(request)) is None:
             found = [self.entry(index) for index in self.log.request(request)]
             if not found or not isinstance(asked := found[0], RequestEntry):
-                return []
+                return ()
             used = any(isinstance(each, IssueEntry) for each in found)
-            told = Told(asked.first, asked.actor, [each.index for each in found], used)
-            _keep(self.memory.told, request, told)
+            told = self.known.told[request] = Told(asked.first, asked.actor, tuple(each.index for each in found), used)
         return told.entries
 
-    def recall(self, since: int) -> None:
-        """Has remembered who is locked out and how every request stands whose case may not be over, before anybody can hide it.
+    def recalled(self, longest: int) -> Memory:
+        """What there is to remember at a start: who is locked out, and how every request stands whose case may not be over.
 
-        Those are the requests since `since` (Unix milliseconds), and what they extend; of many the newest.
+        Those are the requests of the last `longest` milliseconds, and what they extend; of many the newest. What is remembered
+        nobody can hide who writes to the file.
         """
-        locks = {person: self.entry(index) for person, index in self.log.locks().items()}
-        self.memory.locked.update(person for person, newest in locks.items() if isinstance(newest, LockEntry))
-        for index in reversed(self.log.newest_requests(since)[: _REMEMBERED // 2]):
+        newest = self.entry(self.frontier.size - 1)
+        for person, index in self.log.locks().items():
+            self.known.locked[person] = isinstance(self.entry(index), LockEntry)
+        for index in reversed(self.log.newest_requests(newest.time - longest)[: REMEMBERED // 2]):
             asked = self.entry(index)
             if isinstance(asked, RequestEntry):
-                _keep(self.memory.asked, (asked.actor, asked.role), index)
+                self.known.asked[asked.actor, asked.role] = index
                 for request in (asked.extends, index):
                     if request is not None:
                         self.told(request)
+        return replace(self.added_nothing(), time=newest.time)
 
     def grown(self, note: str) -> Grown:
         """What the commit under this note made."""
@@ -231,9 +165,12 @@ class Batch:
 
     def committed(self, note: str, checkpoint: Checkpoint) -> Memory:
         """Where the log stands after the commit, which is under this note."""
-        for index, one in self._entries.items():
-            _keep(self.memory.entries, index, one)
-        return replace(self.memory, note=note, checkpoint=checkpoint, frontier=self.frontier, time=self.time)
+        self.known.entries.update(self._entries)
+        return replace(self.added_nothing(), note=note, checkpoint=checkpoint, frontier=self.frontier, time=self.time)
+
+    def added_nothing(self) -> Memory:
+        """Where the log stands as before, with what was read on the way."""
+        return replace(self.memory, known=self.memory.known.keep(self.known))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from itertools import islice
 from threading import Condition, Lock
 from typing import Final, Protocol
 
-from ca import entry, merkle
+from ca import merkle
 from ca.batch import RESTORE, Batch, Grown, Make, Memory, Tail
 from ca.checkpoint import Checkpoint, VerifierKey, open_checkpoint, sign_note
 from ca.entry import AnyEntry
@@ -140,6 +140,8 @@ class Log:
 
     def append_all(self, makes: Sequence[Make]) -> list[Made]:
         """Appends like `append`, one after the other and in one commit, and returns what that would return or raise."""
+        if not makes:
+            return []
         try:
             if self.witnesses is not None:
                 self.witnesses.demand_one_history()
@@ -173,45 +175,51 @@ class Log:
                 self._grown.notify_all()
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
-        memory, self._memory = self._memory, None  # whatever fails, it is read again
         try:
-            if self._damaged:  # what was read again might not show it any more
-                raise self._damaged
             with self.store.writing() as writing:
-                added = Batch(self._remembered(memory, writing), writing, self._clock())
+                added = Batch(self._known(writing), writing, self._clock())
                 self._check_clock(added)
-                if memory is None:
-                    added.recall(added.time - 1000 * LONGEST_CASE)
                 for waiting in batch:
                     waiting.made = [_made(make, added) for make in waiting.makes]
-                memory = self._signed(added) if added.grew else added.memory
-            self._memory = memory
-            if added.grew and memory.note:
-                self._grown_lately.append(added.grown(memory.note))
+                signed = self._signed(added) if added.grew else None
+            # Only now is what was made remembered. A crash of this thread before it is like another process's commit.
+            if signed is None:
+                self._memory = added.added_nothing()
+            else:
+                self._memory = added.committed(*signed)
+                self._grown_lately.append(added.grown(signed[0]))
         except BaseException as error:  # of the store, the clock or the log key: nothing was committed, for anybody
-            if memory is not None and isinstance(error, LogDamaged):
-                self._damaged = error
             for waiting in batch:
                 waiting.made = [error] * len(waiting.makes)
 
+    def _known(self, writing: Writing) -> Memory:
+        """Where the log stands. Once it does not continue what is remembered, that is so until the next start."""
+        if self._damaged:  # another one each time: an error keeps all that it was raised through
+            raise LogDamaged(self._damaged.message, self._damaged.hint)
+        try:
+            self._memory = self._remembered(self._memory, writing)
+        except LogDamaged as error:
+            if self._memory is not None:  # what is read anew might not show it any more
+                self._damaged = LogDamaged(error.message, error.hint)
+            raise
+        return self._memory
+
     def _remembered(self, memory: Memory | None, writing: Writing) -> Memory:
         """Where the log stands: as remembered, and as others went on with it, if they did."""
-        generation = writing.generation()
-        if memory is not None and memory.generation == generation:
+        generation, size = writing.generation(), writing.size()
+        if memory is not None and (memory.generation, memory.frontier.size) == (generation, size):
             return memory
-        read = self._read(writing, generation)
-        return read if memory is None else memory.go_on(read, writing)
-
-    def _read(self, writing: Writing, generation: int) -> Memory:
-        size, note = writing.size(), writing.checkpoint()
-        if size == 0 and note is None:
+        note = writing.checkpoint()
+        if memory is None and size == 0 and note is None:
             return Memory(generation, None, None, Frontier(), 0)
         checkpoint, frontier = self._opened(note), Frontier(size, writing.node)
         if checkpoint.size != size:
             raise LogDamaged(f"the log has {size} entries, but its checkpoint is for {checkpoint.size}", RESTORE)
         if frontier.root() != checkpoint.root:  # no root is signed that does not continue this one
             raise LogDamaged(f"the log's nodes do not add up to its checkpoint of {size} entries", RESTORE)
-        return Memory(generation, note, checkpoint, frontier, entry.decode(next(writing.entries(size - 1, size))).time)
+        if memory is not None:
+            return memory.go_on(generation, note or "", checkpoint, writing)
+        return Batch(Memory(generation, note, checkpoint, frontier, 0), writing, 0).recalled(1000 * LONGEST_CASE)
 
     def _check_clock(self, batch: Batch) -> None:
         if batch.time < batch.memory.time:
@@ -220,11 +228,11 @@ class Log:
                 "Set the clock of the CA's machine right",
             )
 
-    def _signed(self, batch: Batch) -> Memory:
+    def _signed(self, batch: Batch) -> tuple[str, Checkpoint]:
         checkpoint = Checkpoint(self.key.name, batch.frontier.size, batch.frontier.root())
         note = sign_note(checkpoint.body(), self.key, self._sign_raw)
         batch.log.add_checkpoint(checkpoint.size, note, batch.nodes)
-        return batch.committed(note, checkpoint)
+        return note, checkpoint
 
     def _sign_raw(self, message: bytes) -> bytes:
         reader = Reader(self._sign(message), "the log key's signature")

@@ -58,14 +58,28 @@ class Issuing:
         That answer is the certificate, a request that waits, or a problem with the decision's reasons.
         """
         identified = [self._identified(post) for post in posts]
-        size = self._ca.log.store.size()
-        made = iter(self._ca.decide([each for each in identified if isinstance(each, Asked)]))
-        decided = [next(made) if isinstance(each, Asked) else each for each in identified]
-        for asked, outcome in zip(identified, decided, strict=True):
-            if isinstance(asked, Asked) and (isinstance(outcome, BaseException) or outcome[-1].index < size):  # nothing new
-                self._pace.give_back(asked.person, by_certificate=asked.by_certificate)
+        decided = self._decided(identified)
         steps = zip(posts, decided, strict=True)
         return [LastStep(partial(self._answered, post, each), self._is_quick(each)) for post, each in steps]
+
+    def _decided(self, identified: Sequence[Asked | Exception]) -> list[Made]:
+        """What became of each; what adds nothing to the log does not count in the person's pace."""
+        asking = [each for each in identified if isinstance(each, Asked)]
+        if not asking:
+            return [each for each in identified if not isinstance(each, Asked)]
+        try:
+            size = self._ca.log.store.size()
+            made = self._ca.decide(asking)
+        except Exception as error:  # the store cannot be read
+            size, made = 0, [error] * len(asking)
+        added = {-1}
+        for asked, outcome in zip(asking, made, strict=True):
+            last = -1 if isinstance(outcome, BaseException) else outcome[-1].index
+            if last < size or last in added:
+                self._pace.give_back(asked.person, by_certificate=asked.by_certificate)
+            added.add(last)
+        each_made = iter(made)
+        return [next(each_made) if isinstance(each, Asked) else each for each in identified]
 
     def _is_quick(self, decided: Made) -> bool:
         """Whether the answer is a certificate that waits for nobody, or an error; others ask the log and all people's rights."""

@@ -1,6 +1,7 @@
 """Threads that answer requests, and hand what they found out to the event loop."""
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from server.gateway import Answer, Request
 
+_log = logging.getLogger("jit-ssh")
 MOST_TOGETHER: Final = 64  # requests that are answered at a time: so long the first of them waits for the last
 Call = Callable[[], Any]
 Done = Callable[[Any], None]  # called in the event loop, with what was returned or raised
@@ -129,6 +131,7 @@ class Gathering:
     def _answer(self, some: Sequence[tuple[Request, Done]]) -> None:
         steps = _outcome(lambda: self._together.begin([asking for asking, _ in some]))
         if isinstance(steps, BaseException):
+            _log.error("%d requests failed together", len(some), exc_info=steps)
             self._results.add([(done, steps) for _, done in some])
             return
         results = []

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from ca.acts import Moment
-from ca.batch import Batch, Memory, Tail
+from ca.batch import Batch, Tail
 from ca.entry import AnyEntry, RequestEntry
 from ca.errors import NotTouched
+from ca.known import Known
 from ca.request import LONGEST_CASE
 from tests.world import World
 
@@ -27,8 +28,8 @@ def seen(world: World) -> Batch:
     return batches[0]
 
 
-def told(memory: Memory) -> dict[int, list[int]]:
-    return {index: each.entries for index, each in memory.told.items()}
+def told(memory: Known) -> dict[int, list[int]]:
+    return {index: list(each.entries) for index, each in memory.told.items()}
 
 
 def steps(world: World, chance: random.Random) -> list[Callable[[], object]]:
@@ -54,11 +55,11 @@ def test_what_is_remembered_is_what_the_store_says_whatever_happened(world: Worl
         for _ in range(STEPS):
             world.now += chance.choice([0, 1, 60, 700])
             chance.choices(steps(world, chance), weights=[8, 4, 8, 6, 2, 1, 1, 2])[0]()
-            memory = seen(world).memory
+            memory = seen(world).known
             assert {index: world.store.request(index) for index in memory.told} == told(memory)
             newest = {key: next(iter(world.store.requests(*key, 0, most=1)), None) for key in memory.asked}
             assert newest == memory.asked
-            assert memory.locked == world.store.locked()
+            assert {person for person, locked in memory.locked.items() if locked} == world.store.locked()
             assert all(next(world.store.entries(index, index + 1)) == one.encode() for index, one in memory.entries.items())
     assert {"approve", "renew", "drop", "revoke", "lock", "deny", "withdraw"} <= set(world.kinds())
 
@@ -90,4 +91,4 @@ def test_what_another_process_wrote_is_seen_by_the_next_append(world: World) -> 
     assert memory.checkpoint is not None
     assert memory.checkpoint.size == world.store.size()
     assert world.ask("ana", role="dev").status_code == 201
-    assert {index: world.store.request(index) for index in memory.told} == told(memory)
+    assert {index: world.store.request(index) for index in memory.known.told} == told(memory.known)

@@ -71,6 +71,31 @@ def test_a_limit_counts_those_who_come_at_once(world: World, app: Application) -
     assert ("Retry-After", "3") in found[-1].headers
 
 
+def test_a_statement_that_comes_many_times_at_once_counts_once(world: World, app: Application) -> None:
+    one = asking(world.body("ana", role="dev"))
+    assert {answer.status[:3] for answer in answers(app, *[one] * 20)} == {"201"}
+    found = answers(app, *(asking(world.body("ana", role="dev")) for _ in range(20)))
+    assert [answer.status[:3] for answer in found] == ["201"] * 19 + ["429"]
+
+
+def test_what_nobody_signed_does_not_touch_the_log(world: World, app: Application) -> None:
+    def touched() -> None:
+        raise AssertionError
+
+    world.store.writing = touched  # type: ignore[method-assign,assignment]
+    assert [said(answer)["code"] for answer in answers(app, asking(BAD), asking(BAD))] == ["malformed"] * 2
+
+
+def test_a_store_that_cannot_be_read_is_told_like_one_by_one_and_counts_for_nobody(world: World, app: Application) -> None:
+    world.store.settle()
+    file = world.directory / "log.db"
+    file.write_bytes(b"x" * file.stat().st_size)
+    for _ in range(3):  # times twenty, which is more than the limit
+        found = answers(app, *(asking(world.body("ana", role="dev")) for _ in range(20)), asking(BAD))
+        assert {said(answer)["code"] for answer in found[:-1]} == {"log-damaged"}
+        assert said(found[-1])["code"] == "malformed"
+
+
 def test_a_log_that_cannot_be_written_is_everybodys_problem_and_nobody_gets_a_certificate(world: World, app: Application) -> None:
     def full() -> None:
         raise LogUnwritable("the disk is full")

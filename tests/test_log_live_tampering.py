@@ -3,13 +3,13 @@
 import dataclasses
 import sqlite3
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from ca import merkle
 from ca.entry import AnyEntry, IssueEntry, PolicyEntry, RefuseEntry, RequestEntry
-from ca.errors import LogDamaged
+from ca.errors import LogDamaged, LogUnwritable
 from tests.world import World, certificate
 
 Database = sqlite3.Connection
@@ -109,6 +109,79 @@ def test_a_lock_that_is_removed_still_locks_out(world: World, database: Database
     assert (refused.status_code, refused.json and refused.json["code"]) == (403, "locked")
 
 
+def failed_to_begin(world: World, database: Database) -> None:
+    """As when another process holds the file for too long."""
+    begin, world.store.writing = world.store.writing, busy  # type: ignore[method-assign,assignment]
+    assert world.ask("bo", role="dev").status_code == 503
+    world.store.writing = begin  # type: ignore[method-assign]
+
+
+def busy() -> None:
+    raise LogUnwritable("the file is held")
+
+
+def failed_to_be_signed(world: World, database: Database) -> None:
+    sign, world.ca.log._sign = world.ca.log._sign, lambda _message: b""
+    assert world.ask("bo", role="dev").status_code == 503
+    world.ca.log._sign = sign
+
+
+def failed_by_the_clock(world: World, database: Database) -> None:
+    world.now -= 1000
+    assert world.ask("bo", role="dev").status_code == 503
+    world.now += 1000
+
+
+def failed_by_the_disk(world: World, database: Database) -> None:
+    pages = world.store._writer._one("PRAGMA page_count")
+    world.store._writer.db.execute(f"PRAGMA max_page_count = {pages}")
+    codes = {world.ask("bo", role="dev", reason="INC-1 " + "x" * 400).status_code for _ in range(40)}
+    assert 503 in codes
+    world.store._writer.db.execute("PRAGMA max_page_count = 1000000")
+
+
+def failed_by_a_newest_entry_that_is_none(world: World, database: Database) -> None:
+    index, text = database.execute("SELECT idx, entry FROM entries ORDER BY idx DESC LIMIT 1").fetchone()
+    database.execute("UPDATE entries SET entry = ? WHERE idx = ?", [text.replace('"time":', '"tame":', 1), index])
+    assert world.ask("bo", role="dev").status_code in {201, 503}
+    database.execute("UPDATE entries SET entry = ? WHERE idx = ?", [text, index])
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [failed_to_begin, failed_to_be_signed, failed_by_the_clock, failed_by_the_disk, failed_by_a_newest_entry_that_is_none],
+)
+def test_a_commit_that_fails_makes_the_ca_forget_nothing(
+    world: World, database: Database, fail: Callable[[World, Database], None]
+) -> None:
+    assert world.act("eve", "lock", "/v1/locks", person="ana", reason="lost").status_code == 200
+    world.ask("bo")
+    forget(database, "lock")
+    fail(world, database)
+    refused = world.ask("ana", role="dev")
+    assert (refused.status_code, refused.json and refused.json["code"]) == (403, "locked"), refused.text
+
+
+def test_what_failed_to_be_committed_is_not_remembered(world: World) -> None:
+    sign, world.ca.log._sign = world.ca.log._sign, lambda _message: b""
+    assert world.act("eve", "lock", "/v1/locks", person="ana", reason="lost").status_code == 503
+    assert world.ask("di", role="db-admin").status_code == 503
+    world.ca.log._sign = sign
+    assert world.ask("ana", role="dev").status_code == 201
+    assert world.ask("di", role="db-admin").status_code == 202
+    world.check()
+
+
+def test_what_was_committed_before_an_error_is_learnt_by_the_next(world: World) -> None:
+    """The note beside the database cannot be written: what was appended stays."""
+    memory, world.store._memory = world.store._memory, -1
+    assert world.act("eve", "lock", "/v1/locks", person="ana", reason="lost").status_code == 503
+    world.store._memory = memory
+    assert world.kinds()[-1] == "lock"
+    assert world.ask("ana", role="dev").status_code == 403
+    world.check()
+
+
 def test_an_unlock_that_is_made_up_lets_nobody_in(world: World, database: Database) -> None:
     locked = world.act("eve", "lock", "/v1/locks", person="ana", reason="lost")
     assert locked.status_code == 200
@@ -152,6 +225,9 @@ def test_a_log_that_becomes_shorter_while_the_ca_runs_stops_it_until_it_is_looke
         assert (answer.status_code, answer.json and answer.json["code"]) == (503, "log-damaged")
         assert "does not continue the one of 4 that was there before" in answer.text
     assert world.store.size() == size
+    damaged = world.ca.log._damaged
+    assert damaged is not None
+    assert damaged.__traceback__ is None, "an error that is kept keeps whatever it was raised through"
     with pytest.raises(LogDamaged):
         world.ca.log.check()
 
