@@ -42,8 +42,9 @@ class Dialer:
     def _addresses(self, port: int, deadline: float) -> Sequence[_Address]:
         """What the name means. There is one thread at most: an answer that was too late for one connection is the next one's."""
         if self._resolving is None:
-            self._resolving = Future()
-            Thread(target=_resolve, args=(self._host, port, self._resolving), name=f"resolve {self._host}", daemon=True).start()
+            found = Future[Sequence[_Address]]()
+            Thread(target=_resolve, args=(self._host, port, found), name=f"resolve {self._host}", daemon=True).start()
+            self._resolving = found  # only now: without a thread it would be waited for at every connection
         addresses = self._resolving.result(_left(deadline))
         self._resolving = None
         return addresses

@@ -37,7 +37,10 @@ class _Results:
         self._told = False  # first: what is added from here on wakes the loop again
         while self._results:
             done, result = self._results.popleft()
-            done(result)
+            try:
+                done(result)
+            except Exception as error:  # of one alone: the loop is told once of all that are here
+                self._loop.call_exception_handler({"message": "an answer could not be handed over", "exception": error})
 
 
 class Threads:

@@ -62,6 +62,16 @@ def black_hole() -> Iterator[int]:
         yield port
 
 
+@contextmanager
+def without_threads() -> Iterator[None]:
+    """No new thread has room for its stack meanwhile: it would be larger than all memory that there is."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
 def dial(host: str, port: int, *, secure: bool = False, seconds: float = SECONDS) -> float:
     """Connects, and how many seconds that took; raises what `connect` raises within SOON."""
     began = time.monotonic()
@@ -85,6 +95,14 @@ def test_a_name_that_does_not_resolve_is_waited_for_no_longer_than_one_may_and_b
         assert sum(thread.name == "resolve w1.slow.example" for thread in threading.enumerate()) == 1
         resolver.go_on.set()
         dialer.connect(time.monotonic() + SOON).close()
+        dialer.connect(time.monotonic() + SOON).close()
+
+
+def test_a_thread_that_could_not_be_had_is_asked_for_again_at_the_next_connection() -> None:
+    with listening() as (_, port):
+        dialer = Dialer("127.0.0.1", port, secure=False)
+        with without_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
+            dialer.connect(time.monotonic() + SOON)
         dialer.connect(time.monotonic() + SOON).close()
 
 

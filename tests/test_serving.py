@@ -618,6 +618,21 @@ def test_one_that_breaks_breaks_alone_and_the_thread_lives_on(serve: Serve, *, a
             assert status in everything(connection)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_answer_that_cannot_be_sent_keeps_nobody_else_of_its_batch_waiting(serve: Serve, *, at_once: bool) -> None:
+    served = serve(fresh=True, at_once=at_once)
+    with contextlib.ExitStack() as open_:
+        first = open_.enter_context(together(served, b"hold"))
+        served.says("begun 1")
+        bodies = [b"odd", b"x", b"odd", b"xx", b"odd"]
+        waiting = [open_.enter_context(together(served, body)) for body in bodies]
+        assert served.still_lives()  # which was read after all of them
+        served.releases()
+        assert everything(first).endswith(b"4")
+        served.says("begun 5")
+        assert [everything(connection)[-1:] for connection in waiting] == [b"", b"1", b"", b"2", b""]
+
+
 def test_an_answer_that_http_cannot_carry_closes_the_connection(serve: Serve) -> None:
     served = serve(fresh=True)
     with together(served, b"odd") as connection:
