@@ -65,8 +65,9 @@ def _decode_spelled(source: bytes, kinds: Iterable[type[T]], what: str) -> T | N
     None for all that is wrong in any way. It takes half the time of `_decode_strictly`, which says what is wrong.
     """
     try:
-        members, _ = _PLAIN.raw_decode(source.decode())
-        if type(members) is dict and _ENCODER.encode(members).encode() == source:
+        text = source.decode()
+        members, _ = _PLAIN.raw_decode(text)
+        if type(members) is dict and _ENCODER.encode(members) == text:
             return _built(members, kinds, what)
     except (ValueError, RecursionError, Malformed):
         pass
