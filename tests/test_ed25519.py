@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ca import ed25519
-from ca.errors import Misconfigured
 from cli import host_verify
 from tests import independent_formats
 from tests.test_host_verify_ed25519 import RFC_8032
@@ -177,16 +176,24 @@ def test_a_point_has_one_spelling(y: int) -> None:
         assert not any(judge(other, signed(encoded(COMMITMENT), other, message, secret=0), message) for judge in JUDGES)
 
 
-def test_a_library_that_multiplies_by_the_cofactor_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def takes_all(signed: bytes, _key: bytes) -> bytes:
-        return signed[64:]
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_library_that_takes_more_is_not_used(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    right = nacl.bindings.crypto_sign_open
 
-    monkeypatch.setattr(nacl.bindings, "crypto_sign_open", takes_all)
+    def takes_more(signed: bytes, key: bytes) -> bytes:
+        return b"" if signed == ed25519._REFUSED[taken] else right(signed, key)
+
+    monkeypatch.setattr(nacl.bindings, "crypto_sign_open", takes_more)
     library: Callable[[], object] = ed25519._library.__wrapped__
-    with pytest.raises(Misconfigured, match="OpenSSH refuses"):
+    with pytest.raises(ImportError, match="others refuse"):
         library()
-    key, signature, message = ed25519._COFACTORED
-    assert not openssl(key, signature, message)
-    r, s = signature[:32], int.from_bytes(signature[32:], "little")
-    right = added(times(8, decoded(r)), times(8 * challenge(r, key, message), decoded(key)))
+
+
+@pytest.mark.parametrize("signature", ed25519._REFUSED)
+def test_what_libraries_are_tried_with_some_would_take(signature: bytes) -> None:
+    """The equation holds, with the cofactor; and nobody here takes it."""
+    key, r, s = ed25519._KEY, signature[:32], int.from_bytes(signature[32:], "little")
+    right = added(times(8, decoded(r)), times(8 * challenge(r, key, b""), decoded(key)))
     assert times(8 * s, BASE) == right
+    assert openssl(key, signature, b"") is (r == encoded(NEUTRAL))
+    assert not any(judge(key, signature, b"") for judge in JUDGES)
