@@ -130,14 +130,14 @@ def lives(
     """Whether `key` is that of the certificate by which the statement is signed: of this very grant, neither over nor revoked.
 
     Nor may the key that asked for the grant have been taken from the person: with it ends what it began. `renewed_by` is as in
-    `Request.revokes`.
+    `Request.renews`.
     """
     if not isinstance(issued, IssueEntry) or (issued.index, issued.request) != (said.serial, asked.entry.index):
         return False
     certificate, owner = issued.certificate, policy.owner_of(asked.entry.signed.key)
     owned = certificate.key == key and owner is not None and owner.name == asked.entry.actor
     # Last whether it was revoked: whoever has not its key has nothing looked up for them.
-    return owned and asked.status == "granted" and now < certificate.valid_before and not asked.revokes(issued.index, renewed_by)
+    return owned and now < certificate.valid_before and asked.renews(issued.index, renewed_by)
 
 
 def _changed(now: Privilege, held: Request) -> str:

@@ -249,6 +249,7 @@ def _again(said: Said, known: AnyEntry, at: Moment) -> Sequence[AnyEntry]:
 def _still_held(issued: Sequence[AnyEntry], at: Moment) -> Sequence[AnyEntry]:
     request, issue = issued[0].index, issued[-1].index
     asked = at.request(request)
+    # Its chain is short: whoever repeats the statement has a key that `renews` lets through, or the person's own.
     status = "revoked" if asked.status == "granted" and asked.revokes(issue, at.renewed_by) else asked.status
     if status != "granted":  # also for whoever never got it: the answer, or the signature, may have been lost
         raise NotFound(f"request {request} is {status}: its certificate is not made again", "Ask again")

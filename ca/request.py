@@ -30,6 +30,7 @@ Status = Literal["pending", "granted", "ended", "denied", "withdrawn", "lapsed",
 Ending = DenyEntry | WithdrawEntry | DropEntry | RevokeEntry | LockEntry
 OPEN: Final = ("pending", "granted")
 RenewedBy = Callable[[int], int | None]  # the serial of the certificate whose key asked for the one of this serial, if one's did
+LONGEST_CHAIN: Final = 100  # certificates that are looked at, back to the one that the person's own key asked for
 LONGEST_CASE: Final = 2 * 24 * 3600  # seconds after which neither a request waits nor its grant lasts: a day each at most
 
 
@@ -66,7 +67,7 @@ class Request(NamedTuple):
         """Whether a certificate of this request is not valid any more, whatever its dates say.
 
         With a certificate end those that its key asked for, and so on: `renewed_by` gives the serial of the one whose key asked,
-        if it was one's. `judged` remembers the answers for others of the same request.
+        if it was one's. `judged` remembers the answers for others of the same request. Takes as long as the chain.
         """
         if self.status in ("dropped", "revoked"):
             return True
@@ -79,6 +80,23 @@ class Request(NamedTuple):
         ended = at is not None and judged.get(at, True)
         judged.update(dict.fromkeys(path, ended))
         return ended
+
+    def renews(self, serial: int, renewed_by: RenewedBy) -> bool:
+        """Whether a certificate of this request is valid but for its dates, by the `LONGEST_CHAIN` that are looked at.
+
+        Where one of the person's was revoked, a longer chain counts as ended: the person's own key begins another.
+        """
+        if self.status != "granted" or not self.revoked_serials:
+            return self.status == "granted"
+        at = serial
+        for _ in range(LONGEST_CHAIN):
+            if at in self.revoked_serials:
+                return False
+            before = renewed_by(at)
+            if before is None:
+                return True
+            at = before
+        return False
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from server import told
 MOST: Final = 100  # requests in one listing
 _RECENT: Final = 5
 _NAMED: Final = 20  # people named in a denial
+_ENDS: Final = ("drop", "revoke", "lock")  # the entries that end certificates
 _ALL: Final = 2**62  # a revocation is never left out, however many entries somebody makes
 
 
@@ -32,6 +33,8 @@ class Cases:
     def __init__(self, ca: CertificateAuthority, store: SqliteStore) -> None:
         self._ca = ca
         self._store = store
+        # What was revoked and when it would end, by the minute and the newest entry of each of `_ENDS`: no other adds to it.
+        self._revoked: tuple[object, list[tuple[int, int]]] = None, []
 
     @property
     def _policy(self) -> Policy:
@@ -178,9 +181,17 @@ class Cases:
 
     def revoked(self, now: float) -> list[int]:
         """The serials of all certificates that would be valid now, had they not been revoked."""
+        moment = now // 60, *map(self._store.newest, _ENDS)  # read first: what it leaves out is found at the next
+        known, found = self._revoked
+        if known != moment:
+            found = self._find_revoked(now)
+            self._revoked = moment, found
+        return [serial for serial, end in found if end > now]
+
+    def _find_revoked(self, now: float) -> list[tuple[int, int]]:
         since = int((now - DAY) * 1000)
         people = {person for person in map(_whose, self._endings(since)) if person is not None}
-        serials: list[int] = []
+        found: list[tuple[int, int]] = []
         for person in people:
             requests: dict[int, tuple[Request, dict[int, bool]]] = {}
             for issue in self._issued(Filter(actor=person, kind="issue", since=since), _ALL):
@@ -188,8 +199,9 @@ class Cases:
                     if issue.request not in requests:
                         requests[issue.request] = self.of(issue.request, now), {}
                     asked, judged = requests[issue.request]
-                    serials += [issue.index] if asked.revokes(issue.index, self._renewed_by, judged) else []
-        return sorted(serials)
+                    if asked.revokes(issue.index, self._renewed_by, judged):
+                        found.append((issue.index, issue.certificate.valid_before))
+        return sorted(found)
 
     def _renewed_by(self, serial: int) -> int | None:
         return request.renewed_by(entry.decode(next(self._store.entries(serial - 1, serial))))
@@ -199,7 +211,7 @@ class Cases:
         return [each for each in found if isinstance(each, IssueEntry)]
 
     def _endings(self, since: int) -> Iterable[entry.AnyEntry]:
-        for kind in ("drop", "revoke", "lock"):
+        for kind in _ENDS:
             for source in self._store.select(Filter(kind=kind, since=since), _ALL):
                 yield entry.decode(source)
 

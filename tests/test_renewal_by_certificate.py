@@ -13,9 +13,10 @@ import pytest
 from werkzeug.test import TestResponse
 
 from ca import canonical, krl
-from ca.entry import AnyEntry, IssueEntry, RefuseEntry, RenewEntry, RevokeEntry, UnlockEntry
+from ca.entry import AnyEntry, IssueEntry, RefuseEntry, RenewEntry, RequestEntry, RevokeEntry, UnlockEntry
 from ca.errors import LogDamaged
-from ca.request import Request
+from ca.request import LONGEST_CHAIN, Request, fold
+from ca.store.filter import Filter
 from cli.casefile import CaseFile
 from tests import keys
 from tests.keys import Key
@@ -167,10 +168,99 @@ def test_a_verifier_finds_a_renewal_within_a_chain_that_was_ended(
 ) -> None:
     made = a_chain(world, stolen)
     world.act("eve", "revoke", "/v1/revocations", serial=4, reason="stolen")
-    monkeypatch.setattr(Request, "revokes", lambda *_: False)  # a CA that takes the key of 8 all the same
+    monkeypatch.setattr(Request, "renews", lambda *_: True)  # a CA that takes the key of 8 all the same
     assert renew(world, made[8], serial=8).status_code == 201
     with pytest.raises(LogDamaged, match="certificate 8, whose key signed it, was revoked"):
         check(world, world.entries())
+
+
+# ------------------------------------------------------------------------------- long chains
+
+
+def lengthen(world: World, key: Key, serial: int, times: int) -> int:
+    """Renews so many times over the same key, each time by the certificate before, `serial` at first; the serial of the last."""
+    for _ in range(times):
+        answer = renew(world, key, key, serial=serial)
+        assert answer.status_code == 201, answer.text
+        serial = answer.get_json()["serial"]
+    return serial
+
+
+def test_a_long_chain_ends_at_the_persons_own_key_once_a_serial_of_theirs_was_revoked(world: World, stolen: Key) -> None:
+    other = world.ask("ana", role="dev").get_json()["serial"]
+    longest = lengthen(world, stolen, 4, LONGEST_CHAIN - 1)  # so many certificates, with the first
+    longer = lengthen(world, stolen, longest, 1)
+    lengthen(world, stolen, longer, 1)  # while none was revoked, none is looked up
+    assert world.act("eve", "revoke", "/v1/revocations", serial=other, reason="lost").get_json()["revoked"] == [other]
+    lengthen(world, stolen, longest, 1)
+    size = world.store.size()
+    answer = renew(world, stolen, stolen, serial=longer)
+    assert (answer.status_code, code(answer), world.store.size()) == (401, "unknown-signer", size)
+    again = world.renew("ana", 3, stolen).get_json()["serial"]
+    lengthen(world, stolen, again, 1)  # the person's own key began another chain
+    world.check()
+
+
+def test_the_revocation_list_has_all_of_a_long_chain(world: World, stolen: Key) -> None:
+    last = lengthen(world, stolen, 4, LONGEST_CHAIN + 5)
+    answer = world.act("eve", "revoke", "/v1/revocations", serial=4, reason="stolen")
+    assert answer.get_json()["revoked"] == list(range(4, last + 1, 2))
+    assert code(renew(world, stolen, serial=last)) == "unknown-signer"
+    assert all(each.revoked for each in CaseFile.parse(world.read("ana", "/v1/cases/3").data).certificates())
+    world.check()
+
+
+@pytest.mark.parametrize("revoked", [1, 10**6])
+def test_no_more_of_a_chain_is_looked_at_than_the_longest_has(world: World, stolen: Key, revoked: int) -> None:
+    del stolen
+    asked = fold([entry for entry in world.entries() if isinstance(entry, RequestEntry)], int(world.now))
+    asked = asked._replace(revoked_serials=frozenset({revoked}))
+    looked_at: list[int] = []
+
+    def before(serial: int) -> int | None:
+        looked_at.append(serial)
+        return serial - 1 if serial else None
+
+    assert asked.renews(LONGEST_CHAIN - 1, before) == (revoked > LONGEST_CHAIN)
+    looked_at.clear()
+    assert not asked.renews(10**5, before)
+    assert len(looked_at) == LONGEST_CHAIN
+
+
+def test_the_revocation_list_is_looked_up_again_for_what_ends_something_only(
+    world: World, stolen: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is open to everybody, and a person may have thousands of certificates."""
+    looked_up: list[Filter] = []
+    select = world.store.select
+
+    def selected(wanted: Filter, most: int) -> list[bytes]:
+        looked_up.append(wanted)
+        return select(wanted, most)
+
+    monkeypatch.setattr(world.store, "select", selected)
+
+    def listed() -> list[int]:
+        return list(krl.parse(world.http.get("/v1/krl").data, world.signer.public_key).serials)
+
+    assert listed() == []
+    world.now += 30
+    lengthen(world, stolen, 4, 1)
+    world.act("eve", "revoke", "/v1/revocations", serial=4, reason="stolen")
+    assert listed() == [4, 6]
+    looked_up.clear()
+    for _ in range(3):
+        world.ask("bo", role="dev")
+        read = krl.parse(world.http.get("/v1/krl").data, world.signer.public_key)
+        assert (read.version, read.serials) == (world.store.size(), (4, 6))
+    assert looked_up == []
+    theirs = world.store.size() - 1
+    world.give_back("bo", "drop", theirs - 1)
+    assert set(listed()) > {4, 6}, "the next end is there at once"
+    world.now += 10 * MINUTE - 1
+    assert {4, 6} & set(listed()) == {6}
+    world.now += 1
+    assert 6 not in listed(), "within the same minute"
 
 
 def test_policy_decides_each_of_them_again(world: World, stolen: Key) -> None:
