@@ -226,7 +226,8 @@ def _speaks(said: Said, at: Moment) -> bool:
     """Whether the key is the person's, or that of the living certificate by which they ask for the next one."""
     policy, words = at.rules.policy, said.statement
     if not isinstance(words, CertificateStatement) or words.serial is None:
-        return policy.owner_of(said.key) == policy.people.get(said.person)
+        owner = policy.owner_of(said.key)
+        return owner is not None and owner.name == said.person
     asked = at.request(words.request)
     if words.serial >= at.tail.index or asked.entry.actor != said.person:
         return False

@@ -132,13 +132,13 @@ class Gathering:
                 self._answer(some)
 
     def _answer(self, some: Sequence[tuple[Request, Done]]) -> None:
-        steps = _outcome(lambda: self._together.begin([asking for asking, _ in some]))
+        steps = _outcome(lambda: list(zip(some, self._together.begin([asking for asking, _ in some]), strict=True)))
         if isinstance(steps, BaseException):
             _log.error("%d requests failed together", len(some), exc_info=steps)
             self._results.add([(done, steps) for _, done in some])
             return
         results = []
-        for (_, done), step in zip(some, steps, strict=True):
+        for (_, done), step in steps:
             if step.at_once:
                 results.append((done, _outcome(step.answer)))
             else:

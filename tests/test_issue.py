@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import threading
 import time
@@ -180,9 +181,18 @@ def test_a_person_who_left_the_group_is_refused(world: World) -> None:
     assert world.ask("ana").status_code == 403
 
 
-def test_a_person_removed_while_the_request_waited_is_refused(world: World) -> None:
-    """The policy that counts is that of the decision, not that of the signature's check."""
-    body = world.body("ana")
+GONE: dict[str, Callable[[str], str]] = {
+    "another has the key": lambda people: people.replace("[people.ana]", "[people.ann]"),
+    "nobody has the key": lambda people: re.sub(r"\[people\.ana\]\n.*\n.*\n", "", people),
+}
+
+
+@pytest.mark.parametrize("act", ["request", "drop"])
+@pytest.mark.parametrize("gone", GONE.values(), ids=GONE.keys())
+def test_a_person_removed_while_the_statement_waited_is_refused(world: World, gone: Callable[[str], str], act: str) -> None:
+    """The policy that counts is that of the decision, not that of the signature's check: else the entry would not verify."""
+    held = (world.ask("ana").json or {})["request"]
+    kinds, calls, body = world.kinds(), world.signer.calls, world.body("ana")
     waiting, reloaded = threading.Event(), threading.Event()
     append = world.ca.log.append_all
 
@@ -193,14 +203,14 @@ def test_a_person_removed_while_the_request_waited_is_refused(world: World) -> N
 
     with ThreadPoolExecutor(1) as threads:
         world.ca.log.append_all = late  # type: ignore[method-assign]
-        answer = threads.submit(world.post, body)
+        answer = threads.submit(lambda: world.post(body) if act == "request" else world.give_back("ana", "drop", held))
         assert waiting.wait(20)
         world.ca.log.append_all = append  # type: ignore[method-assign]
-        world.adopt(people=world.files["people.toml"].decode().replace("[people.ana]", "[people.ann]"))
+        world.adopt(people=gone(world.files["people.toml"].decode()))
         reloaded.set()
         assert answer.result().status_code == 401
-    assert world.signer.calls == 0
-    assert world.kinds() == ["genesis", "policy", "policy"]
+    assert (world.kinds(), world.signer.calls) == ([*kinds, "policy"], calls)
+    world.check()
 
 
 # ------------------------------------------------------------------- the signer

@@ -40,7 +40,7 @@ class Session:
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self.failure: sqlite3.Error | None = None  # the first of this transaction, which SQLite may have ended then
+        self.failure: BaseException | None = None  # the first of this transaction, which SQLite may have ended then
 
     def _rows(self, sql: str, *arguments: object) -> Iterator[Any]:
         try:
@@ -73,7 +73,7 @@ class Session:
             raise self.failure
         try:
             self.db.conn.executemany(sql, rows)
-        except sqlite3.Error as error:
+        except BaseException as error:  # also for want of memory, in the middle of them
             self.failure = error
             raise
 
