@@ -1,5 +1,6 @@
 """Programs that are run to be measured, or to measure with."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,21 @@ def command(arguments: Sequence[str], environment: dict[str, str] | None = None,
     if done.returncode:
         raise click.ClickException(f"{' '.join(arguments[:3])} … failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+@contextmanager
+def serving(arguments: Sequence[str], log: Path) -> Iterator[tuple[str, int]]:
+    """`jit-ssh-ca` with these arguments on a free port of loopback, until the block ends: its URL, and its process's number."""
+    serve = [str(BIN / "jit-ssh-ca"), *arguments, "--listen", "127.0.0.1:0"]
+    with log.open("wb") as errors, subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=errors, text=True) as server:
+        try:
+            said = server.stdout.readline() if server.stdout else ""
+            found = re.search(r"http://\S+", said)
+            if not found:
+                raise click.ClickException(f"{' '.join(serve[:3])} … did not start:\n{log.read_text()}")
+            yield found[0], server.pid
+        finally:
+            server.terminate()
 
 
 @contextmanager

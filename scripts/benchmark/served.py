@@ -3,17 +3,14 @@
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-import click
-
 from benchmark.growth import grow
-from benchmark.programs import BIN, command
+from benchmark.programs import BIN, command, serving
 from benchmark.watched import witnesses
 from ca.signers.file import FileSigner
 from ca.signers.file import create as create_key
@@ -82,17 +79,6 @@ def served(directory: Path, entries: int, *, watching: int = 0, required: int = 
 
 @contextmanager
 def _serving(directory: Path, ca: Path, key_file: Path) -> Iterator[Served]:
-    serve = [str(BIN / "jit-ssh-ca"), "serve", str(ca), "--listen", "127.0.0.1:0"]
-    with (
-        (directory / "server.log").open("wb") as log,
-        subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True) as server,
-    ):
-        try:
-            said = server.stdout.readline() if server.stdout else ""
-            found = re.search(r"http://\S+", said)
-            if not found:
-                raise click.ClickException(f"the server did not start:\n{(directory / 'server.log').read_text()}")
-            trust = Trust.parse(fetch(found[0] + "/v1/ca"))
-            yield Served(found[0], server.pid, ca / "jit-ssh.db", trust, key_file, FileSigner(key_file, lambda _path: b""))
-        finally:
-            server.terminate()
+    with serving(["serve", str(ca)], directory / "server.log") as (url, pid):
+        trust = Trust.parse(fetch(url + "/v1/ca"))
+        yield Served(url, pid, ca / "jit-ssh.db", trust, key_file, FileSigner(key_file, lambda _path: b""))
