@@ -101,16 +101,13 @@ class CertificateAuthority:
 
     # ------------------------------------------------------------- the spine
 
-    def request(self, asked: Asked) -> Outcome:
-        """Grants and certifies, or takes note of a request that waits for approvals, or refuses; in the log when this returns.
-
-        Or the same for another certificate within a grant. Raises `Replayed` for another statement with an id that is in the
-        log, `NotFound`, and what `Log.append` and the signer raise.
-        """
-        return self.outcome(self.log.append(self._answering(asked)))
-
     def decide(self, all_: Sequence[Asked]) -> list[Made]:
-        """What `request` decides, for many: one after the other and in one commit. What it would raise is in its place."""
+        """Grants and certifies, or takes note of a request that waits for approvals, or refuses, for many; or the same for other
+        certificates within a grant: one after the other and in one commit. All is in the log when this returns.
+
+        In the place of an answer is `Replayed` for another statement with an id that is in the log, `NotFound`, and what
+        `Log.append` raises.
+        """
         return self.log.append_all([self._answering(asked) for asked in all_])
 
     def outcome(self, entries: Sequence[AnyEntry]) -> Outcome:
@@ -125,7 +122,7 @@ class CertificateAuthority:
                 raise Malformed(f"entry {entries[0].index} is no answer to a request")
 
     def act(self, said: Said) -> AnyEntry:
-        """Takes note of what a person did about a request or a person, or refuses it. Raises like `request`, and `NotFound`."""
+        """Takes note of what a person did about a request or a person, or refuses it. Raises what `decide` says."""
         return self.log.append(lambda tail: self._decide(said, tail, lambda known, at: [acts.act(known, at)]))[0]
 
     @property

@@ -106,12 +106,18 @@ class Company:
         fresh = MemoryKey()
         reason = f"INC-{self._chance.randrange(10_000)} something is slow"
         said = self._said(person, "request", role=role, duration=SHORT, reason=reason, key=fresh.public_key.line)
-        return self.opened.ca.request(Asked(**said, possession=fresh.sshsig(said["text"].encode())))
+        return self._decided(Asked(**said, possession=fresh.sshsig(said["text"].encode())))
 
     def _certificate(self, person: str, request: int) -> None:
         fresh = MemoryKey()
         said = self._said(person, "certificate", request=request, key=fresh.public_key.line)
-        self.opened.ca.request(Asked(**said, possession=fresh.sshsig(said["text"].encode())))
+        self._decided(Asked(**said, possession=fresh.sshsig(said["text"].encode())))
+
+    def _decided(self, asked: Asked) -> AnyEntry | Issued:
+        [made] = self.opened.ca.decide([asked])
+        if isinstance(made, BaseException):
+            raise made
+        return self.opened.ca.outcome(made)
 
     def _act(self, person: str, action: str, **members: object) -> None:
         self.opened.ca.act(Said(**self._said(person, action, **members)))
