@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final, get_args
 
-from ca import canonical
+from ca import canonical, spelled
 from ca.certificate import Certificate
 from ca.errors import Malformed
 from ca.findings import Duty, Finding, Privilege, Step, Way
@@ -380,4 +380,4 @@ def decode(source: bytes) -> AnyEntry:
     """Reads an entry. Raises `Malformed`."""
     if len(source) > LARGEST:
         raise Malformed(f"the entry has {len(source)} bytes, more than {LARGEST}")
-    return canonical.decode(source, KINDS, "the entry")
+    return spelled.decode(source, KINDS, "the entry")

@@ -12,7 +12,7 @@ class Finding:
     condition: str
     sentence: str
     observed: str
-    holds: bool | None
+    holds: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final, get_args
 
-from ca.canonical import Tagged, decode
+from ca.canonical import Tagged
 from ca.errors import Malformed
 from ca.keys import PublicKey
 from ca.names import LINE, ORIGIN, PERSON, ROLE, require
+from ca.spelled import decode
 
 FRESH: Final = 120  # seconds around the CA's clock within which a statement is accepted
 LONGEST_REASON: Final = 500  # characters

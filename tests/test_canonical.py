@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ca import canonical, statement
+from ca import canonical, spelled, statement
 from ca.canonical import Tagged
 from ca.errors import Malformed
 from ca.statement import AnyStatement, ReadStatement, RequestStatement
@@ -20,7 +20,7 @@ from tests import policies
 @dataclass(frozen=True)
 class Inner:
     word: str
-    flag: bool | None
+    flag: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,25 +85,41 @@ def test_what_is_not_the_one_spelling_is_malformed(value: One, data: st.DataObje
 
 @given(JSON)
 def test_any_json_is_a_value_or_malformed(value: object) -> None:
-    for spelled in (value, {"kind": "one", "text": value}, {"kind": "two", "text": value}, {"kind": value}):
-        source = json.dumps(spelled, sort_keys=True, separators=(",", ":")).encode()
+    for document in (value, {"kind": "one", "text": value}, {"kind": "two", "text": value}, {"kind": value}):
+        source = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         with suppress(Malformed):
             assert canonical.encode(canonical.decode(source, KINDS, "it")) == source
 
 
-@given(ONES, st.data())
-def test_the_quick_decoder_takes_what_the_strict_one_takes(value: One, data: st.DataObject) -> None:
+@given(ONES | st.builds(Two, text=TEXT), st.data())
+def test_the_decoder_in_c_takes_what_the_strict_one_takes(value: One | Two, data: st.DataObject) -> None:
     source = canonical.encode(value)
     at = data.draw(st.integers(0, len(source)))
-    member = data.draw(
-        st.sampled_from([b'"a":1,', b'"flag":true,', b'"number":9223372036854775808,', b'"word":"x",', b" ", b"\\u0041"])
-    )
-    for spelled in (source, source[:at] + member + source[at:], source[:at] + source[at + 1 :]):
+    members = (b'"a":1,', b'"flag":true,', b'"flag":null,', b'"kind":"one",', b'"number":9223372036854775808,', b'"number":1.0,')
+    added = data.draw(st.sampled_from((*members, b'"word":"x",', b" ", b"-", b"\\u0041", b"\xff", b"\xed\xa0\x80")))
+    for text in (source, source[:at] + added + source[at:], source[:at] + source[at + 1 :]):
         try:
-            strict = canonical._decode_strictly(spelled, KINDS, "it")
+            strict = canonical.decode(text, KINDS, "it")
         except Malformed:
             strict = None
-        assert canonical._decode_spelled(spelled, KINDS, "it") == strict
+        assert spelled._decoder(KINDS)(text) == strict
+
+
+@given(JSON)
+def test_the_decoder_in_c_takes_no_other_json(value: object) -> None:
+    for document in (value, {"kind": "one", "text": value}, {"kind": "two", "text": value}, {"kind": value}):
+        source = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
+        found = spelled._decoder(KINDS)(source)
+        assert found is None or canonical.encode(found) == source
+
+
+def test_the_decoder_in_c_spells_every_character_and_the_largest_integers_alike() -> None:
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    for value in (
+        Two(text=every),
+        *(One(text="", number=number, flag=False, many=(), named={every: every}) for number in (-(2**63), 2**63 - 1)),
+    ):
+        assert spelled._decoder(KINDS)(canonical.encode(value)) == value
 
 
 @given(st.binary(max_size=100) | st.text(alphabet='{}[]",:\\u0123eE+-.ntf ', max_size=40).map(str.encode))
