@@ -8,12 +8,13 @@ import base64
 import ipaddress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
+from struct import Struct
 from typing import Final, Self
 
 from ca.errors import Malformed
 from ca.keys import ALGORITHMS, PublicKey
 from ca.names import BREAK_GLASS, KEY_ID, LINE, PRINCIPAL, require
-from ca.wire import Reader, decode_base64, string, u32, u64
+from ca.wire import Reader, decode_base64, string
 
 BACKDATE: Final = 60  # seconds before its issue from which a certificate is valid: hosts' clocks differ
 LONGEST: Final = 24 * 3600 + BACKDATE  # seconds; just-in-time privilege that lasts longer is not
@@ -22,6 +23,8 @@ PERMITS: Final = ("X11-forwarding", "agent-forwarding", "port-forwarding", "pty"
 NONCE_BYTES: Final = 32
 LOG_PROOF: Final = "log-proof@jit-ssh"  # the extension; as text it sorts before every permit
 _USER: Final = 1
+_SERIAL_AND_TYPE: Final = Struct(">QI")
+_VALIDITY: Final = Struct(">QQ")
 _LARGEST: Final = 64 * 1024
 _KEY_STRINGS: Final = {  # how many strings (an mpint is one) follow the type of each key
     "ssh-ed25519": 1,
@@ -66,18 +69,10 @@ class Certificate:
         if not 0 < self.serial < 2**63:
             raise Malformed(f"serial {self.serial} is not between 1 and 2^63 - 1")
         require(KEY_ID, self.key_id, "key id")
-        if not 0 < len(self.principals) <= MOST_PRINCIPALS:
-            raise Malformed(f"a certificate has 1 to {MOST_PRINCIPALS} principals, not {len(self.principals)}")
-        for principal in self.principals:
-            require(PRINCIPAL, principal, "principal")
-            if principal.startswith(f"{BREAK_GLASS}@"):
-                raise Malformed(f"principal {principal} is the emergency key's alone")
-        if len(set(self.principals)) != len(self.principals):
-            raise Malformed("a principal stands twice")
+        _check_principals(self.principals)
         if not 0 <= self.valid_after < self.valid_before <= self.valid_after + LONGEST:
             raise Malformed(f"validity {self.valid_after} to {self.valid_before} is empty or longer than {LONGEST} s")
-        if list(self.permit) != [name for name in PERMITS if name in self.permit]:
-            raise Malformed(f"permit {self.permit!r} is not a sorted choice of {', '.join(PERMITS)}")
+        _check_permit(self.permit)
         if self.key == self.ca_key:
             raise Malformed("the key to certify is the CA's own")
         if len(self.nonce) != NONCE_BYTES:
@@ -97,12 +92,10 @@ class Certificate:
             _packed_type(self.key.algorithm)
             + string(self.nonce)
             + self.key.fields
-            + u64(self.serial)
-            + u32(_USER)
+            + _SERIAL_AND_TYPE.pack(self.serial, _USER)
             + string(self.key_id)
             + _packed_principals(self.principals)
-            + u64(self.valid_after)
-            + u64(self.valid_before)
+            + _VALIDITY.pack(self.valid_after, self.valid_before)
             + _packed_options(self.force_command, self.source_address)
             + string(proof + _permits(self.permit))
             + string(b"")
@@ -122,29 +115,27 @@ class Certificate:
         algorithm = reader.text()
         if algorithm not in _KEY_ALGORITHM:
             raise Malformed(f"certificate type {algorithm[:60]!a} is not supported")
-        nonce = reader.string()
-        key_type = _KEY_ALGORITHM[algorithm]
+        nonce, key_type = reader.string(), _KEY_ALGORITHM[algorithm]
         key = PublicKey.parse(string(key_type) + reader.strings(_KEY_STRINGS[key_type]))
-        serial, kind = reader.u64(), reader.u32()
+        serial, kind, key_id, principals, valid_after, valid_before, *packed = reader.fields("QIssQQssss")
+        critical, extensions, reserved, ca_key = packed
         if kind != _USER:
             raise Malformed(f"the certificate is of type {kind}, not a user certificate")
-        key_id, principals = reader.text(), _principals(reader.string())
-        valid_after, valid_before = reader.u64(), reader.u64()
-        force_command, source_address = _critical(reader.string())
-        log_proof, permit = _extended(reader.string())
-        if reader.string():
+        if reserved:
             raise Malformed("the certificate uses the reserved field")
+        force_command, source_address = _critical(critical)
+        log_proof, permit = _extended(extensions)
         certificate = cls(
             key=key,
             serial=serial,
-            key_id=key_id,
-            principals=principals,
+            key_id=reader.decoded(key_id),
+            principals=_principals(principals),
             valid_after=valid_after,
             valid_before=valid_before,
             force_command=force_command,
             source_address=source_address,
             permit=permit,
-            ca_key=PublicKey.parse(reader.string()),
+            ca_key=PublicKey.parse(ca_key),
             nonce=nonce,
             log_proof=log_proof,
         )
@@ -215,6 +206,28 @@ class SignedCertificate:
         ca_key.verify(self.signature, self.certificate.to_be_signed)
 
 
+# What follows judges, packs and reads parts that a log repeats, so each outcome is kept for the next one.
+
+
+@lru_cache(maxsize=128)
+def _check_principals(principals: tuple[str, ...]) -> None:
+    if not 0 < len(principals) <= MOST_PRINCIPALS:
+        raise Malformed(f"a certificate has 1 to {MOST_PRINCIPALS} principals, not {len(principals)}")
+    for principal in principals:
+        require(PRINCIPAL, principal, "principal")
+        if principal.startswith(f"{BREAK_GLASS}@"):
+            raise Malformed(f"principal {principal} is the emergency key's alone")
+    if len(set(principals)) != len(principals):
+        raise Malformed("a principal stands twice")
+
+
+@lru_cache(maxsize=128)
+def _check_permit(permit: tuple[str, ...]) -> None:
+    if list(permit) != [name for name in PERMITS if name in permit]:
+        raise Malformed(f"permit {permit!r} is not a sorted choice of {', '.join(PERMITS)}")
+
+
+@lru_cache(maxsize=128)
 def _check_options(force_command: str | None, source_address: str | None) -> None:
     if force_command is not None and not (0 < len(force_command) <= 1024 and LINE.fullmatch(force_command)):
         raise Malformed("force-command is empty, longer than 1,024 characters, or has a control character")
@@ -227,9 +240,6 @@ def _check_options(force_command: str | None, source_address: str | None) -> Non
             raise Malformed(f"source-address {cidr[:60]!a} has a zone")
         if canonical != cidr:
             raise Malformed(f"source-address {cidr[:60]!a} is not canonical, write {canonical}")
-
-
-# What follows packs and reads parts that a log repeats, so each is kept for the next one.
 
 
 @cache

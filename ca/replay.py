@@ -101,19 +101,19 @@ class Replay:
 
     def check(self, judged: Judged) -> None:
         """Raises what is wrong with an entry that may not come now. Each entry in its turn, those not shown excepted."""
-        found, words = judged.entry, judged.words
+        found = judged.entry
         demand(found.time >= self._time, "its time is before the entry's before it")
         self._time = found.time
         self._forget()
         asking, self._asking = self._asking, None
         demand(asking is None or isinstance(found, IssueEntry), _NO_CERTIFICATE)
-        if isinstance(found, SaidEntry) and words is not None:
-            self._check_said(found, words)
-            self._check_kind(found, words, judged.leaf)
+        if isinstance(found, SaidEntry) and isinstance(judged, Words):
+            self._check_said(found, judged)
+            self._check_kind(found, judged)
         elif isinstance(found, EmergencyEntry):
             self._check_emergency(found)
-        elif isinstance(found, IssueEntry) and judged.certified is not None:
-            self._check_issue(found, judged.certified, asking)
+        elif isinstance(found, IssueEntry) and isinstance(judged, Certified):
+            self._check_issue(found, judged, asking)
         elif isinstance(found, PolicyEntry):
             self._policy = found.index
             if self._keys is not None:
@@ -125,10 +125,10 @@ class Replay:
         self.hidden = True
         demand(self._asking is None, _NO_CERTIFICATE)
 
-    def _check_kind(self, found: SaidEntry, words: Words, leaf: bytes) -> None:
+    def _check_kind(self, found: SaidEntry, words: Words) -> None:
         match found:
             case RequestEntry():
-                self._check_request(found, words, leaf)
+                self._check_request(found, words)
             case ApproveEntry() | DenyEntry() | WithdrawEntry():
                 self._check_answer(found, words)
             case DropEntry():
@@ -177,9 +177,9 @@ class Replay:
 
     # ------------------------------------------------------------- requests
 
-    def _check_request(self, found: RequestEntry, words: Words, leaf: bytes) -> None:
+    def _check_request(self, found: RequestEntry, words: Words) -> None:
         self._check_extension(found)
-        self._told[found.index] = _Told(found, leaf)
+        self._told[found.index] = _Told(found, words.leaf)
         self._asked_at.append((found.time, found.index))
         self._first[found.index] = found.first
         self._cases.setdefault(found.first, []).append(found.index)
@@ -238,7 +238,10 @@ class Replay:
             demand(asked.entry.actor == found.actor, "it is not by the person who asked")
         else:
             demand(asked.entry.actor != found.actor, "it is by the person who asked")
-            demand(words.leaf == self._told[found.request].leaf.hex(), "its statement is about other words than its request's")
+            demand(
+                words.request_leaf == self._told[found.request].leaf.hex(),
+                "its statement is about other words than its request's",
+            )
         if isinstance(found, ApproveEntry):
             _check_approval(found, asked)
         self._told[found.request].entries.append(found)

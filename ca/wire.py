@@ -1,6 +1,7 @@
 """The SSH wire encoding (RFC 4251 §5): strict reading, plain writing. All integers are big-endian and unsigned."""
 
 import binascii
+from typing import Any
 
 from ca.errors import Malformed
 
@@ -71,10 +72,28 @@ class Reader:
             self.string()
         return self._source[start : self._at]
 
+    def fields(self, layout: str) -> list[Any]:
+        """Several fields in one go: in `layout`, `s` is a string, `I` are four bytes and `Q` are eight."""
+        source, at, found = self._source, self._at, list[Any]()
+        for kind in layout:
+            start = at + (8 if kind == "Q" else 4)
+            number = int.from_bytes(source[at:start], "big")
+            at = start + number if kind == "s" else start
+            found.append(source[start:at] if kind == "s" else number)
+        if at > len(source):  # one of them is short, and so is all behind it
+            read = {"s": self.string, "I": self.u32, "Q": self.u64}
+            return [read[kind]() for kind in layout]  # which says what is missing
+        self._at = at
+        return found
+
     def text(self) -> str:
         """A string that is UTF-8."""
+        return self.decoded(self.string())
+
+    def decoded(self, raw: bytes) -> str:
+        """The text in the bytes of a string."""
         try:
-            return self.string().decode("utf-8")
+            return raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise Malformed(f"{self._what} has text that is not UTF-8") from error
 
