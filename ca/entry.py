@@ -374,10 +374,11 @@ AnyEntry = (
     | LoginEntry
 )
 KINDS: Final[tuple[type[AnyEntry], ...]] = get_args(AnyEntry)
+_decode: Final = spelled.decoder(KINDS, "the entry")
 
 
 def decode(source: bytes) -> AnyEntry:
     """Reads an entry. Raises `Malformed`."""
     if len(source) > LARGEST:
         raise Malformed(f"the entry has {len(source)} bytes, more than {LARGEST}")
-    return spelled.decode(source, KINDS, "the entry")
+    return _decode(source)

@@ -4,6 +4,7 @@ What comes out is what `ca.replay` compares with other entries. It travels betwe
 looks at again are left out.
 """
 
+from collections import defaultdict
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,13 +35,14 @@ from ca.entry import (
     RequestEntry,
     ReviewEntry,
     RevokeEntry,
+    SaidEntry,
     SealEntry,
     UnlockEntry,
     WithdrawEntry,
 )
 from ca.errors import JitSshError, LogDamaged
 from ca.keys import PublicKey
-from ca.sshsig import SshSig
+from ca.sshsig import SshSig, signed_bytes
 from ca.statement import (
     FRESH,
     AnyStatement,
@@ -86,7 +88,7 @@ class Judged(Struct, frozen=True):
 
 
 class Words(Judged, frozen=True):
-    """And what a person said in it: the blobs of the key that signed and of the one whose possession was proved, the statement's id.
+    """And what a person said in it: by which key, proving which other, in a statement of which id.
 
     `request` and its `request_leaf` are what the statement names, `certificate` the serial of the one whose key signed,
     `signatures` how many were verified.
@@ -144,12 +146,13 @@ class Judge:
         time of one that goes through all steps for each.
         """
         judged: dict[int, Judged | Wrong] = {}
-        to_take = {"decode": [(at, self._steps(index, source)) for at, (index, source) in enumerate(chunk)]}
+        to_take: dict[str, list[tuple[int, _Steps]]] = defaultdict(list)
+        to_take["decode"] = [(at, self._steps(index, source)) for at, (index, source) in enumerate(chunk)]
         while to_take:
             _, each = to_take.popitem()
             for at, steps in each:
                 try:
-                    to_take.setdefault(next(steps), []).append((at, steps))
+                    to_take[next(steps)].append((at, steps))
                 except StopIteration as over:
                     judged[at] = over.value
                 except JitSshError as error:
@@ -178,25 +181,23 @@ class Judge:
             raise LogDamaged(f"it calls itself {found.index}")
         demand((index == 0) == isinstance(found, GenesisEntry), "the first entry, and no other, is the genesis")
         match found:
+            case IssueEntry():
+                return (yield from self._certified(found, leaf))
+            case SaidEntry():
+                return (yield from self._words(found, leaf))
             case GenesisEntry():
                 demand(found.origin == self.origin, f"it begins the log {found.origin}")
                 demand(found.log_key == self.log_key, "its log key is not the one that this machine trusts")
                 if found.follows is not None:
                     _check_fork(found, found.follows)
-                return Judged(found, leaf)
             case SealEntry():
                 sealed = PublicKey.parse_line(found.seal.key).blob
                 demand(sealed not in self.ca_keys, "the key that it seals is the CA's own")
-                return Judged(found, leaf)
             case KitEntry():
                 demand(found.facts.origin == self.origin, f"it is a kit of {found.facts.origin}")
-                return Judged(found, leaf)
             case PolicyEntry() | BreakGlassEntry() | LoginEntry():
-                return Judged(found, leaf)
-            case IssueEntry():
-                return (yield from self._certified(found, leaf))
-            case _:
-                return (yield from self._words(found, leaf))
+                pass
+        return Judged(found, leaf)
 
     def _words(self, found: _AnySaid, entry_leaf: bytes) -> _Steps:
         """Who said what, after checking that it was meant for this log, in time, and is what the entry says."""
@@ -213,10 +214,11 @@ class Judge:
         signed = found.signed
         possession = getattr(found, "possession", None)
         proof = None if possession is None else _proof(possession, said)
+        message = signed_bytes(text)
         yield "verify"
-        touched = signed.verify(text)
+        touched = signed.key.verify(signed.signature, message)
         if proof is not None:
-            proof.verify(text)
+            proof.key.verify(proof.signature, message)
         demand(touched or not found.hardware_key, "no touch of a security key is proven, though it says so")
         demand(touched or not signed.key.hardware, "its security key signed without a touch")
         yield "words"

@@ -17,31 +17,34 @@ from ca import canonical
 from ca.errors import Malformed
 
 _T = TypeVar("_T", bound=canonical.Tagged)
-_Decode = Callable[[bytes], Any]
 _INTEGER: Final = Annotated[int, msgspec.Meta(ge=canonical.INTEGERS[0], le=canonical.INTEGERS[-1])]
 
 
-def decode(source: bytes, kinds: tuple[type[_T], ...], what: str) -> _T:
-    """As `canonical.decode`. Raises `Malformed`."""
-    value: _T | None = _decoder(kinds)(source)
-    return canonical.decode(source, kinds, what) if value is None else value
+def decoder(kinds: tuple[type[_T], ...], what: str) -> Callable[[bytes], _T]:
+    """What decodes one of these kinds as `canonical.decode` does. It raises `Malformed`, naming `what`."""
+    in_c = in_c_alone(kinds)
+
+    def decode(source: bytes) -> _T:
+        value = in_c(source)
+        return canonical.decode(source, kinds, what) if value is None else value
+
+    return decode
 
 
-@cache
-def _decoder(kinds: tuple[type[_T], ...]) -> _Decode:
+def in_c_alone(kinds: tuple[type[_T], ...]) -> Callable[[bytes], _T | None]:
     """What decodes canonical JSON of one of these kinds, and gives None for anything else."""
     schemas = {_schema(kind): msgspec.json.Decoder(kind).decode for kind in kinds}  # type: ignore[arg-type]  # python/mypy#11470
     read = msgspec.json.Decoder(Union[tuple(schemas)]).decode  # noqa: UP007 - made of what is known only here
     write = msgspec.json.Encoder(order="sorted").encode
 
-    def decoded(source: bytes) -> Any:
+    def decode(source: bytes) -> _T | None:
         try:
             members = read(source)
             return schemas[type(members)](source) if write(members) == source else None
         except (msgspec.MsgspecError, Malformed):
             return None
 
-    return decoded
+    return decode
 
 
 @cache

@@ -13,7 +13,7 @@ from ca.canonical import Tagged
 from ca.errors import Malformed
 from ca.keys import PublicKey
 from ca.names import LINE, ORIGIN, PERSON, ROLE, require
-from ca.spelled import decode
+from ca.spelled import decoder
 
 FRESH: Final = 120  # seconds around the CA's clock within which a statement is accepted
 LONGEST_REASON: Final = 500  # characters
@@ -235,6 +235,7 @@ AnyStatement = (
     | ReadStatement
 )
 _KINDS: Final[tuple[type[AnyStatement], ...]] = get_args(AnyStatement)
+_decode: Final = decoder(_KINDS, "the statement")
 
 
 def _check_reason(reason: str, *, needed: bool = False) -> None:
@@ -256,4 +257,4 @@ def parse(source: bytes) -> AnyStatement:
     """Reads a statement. Raises `Malformed`."""
     if len(source) > _LARGEST:
         raise Malformed(f"the statement has {len(source)} bytes, more than {_LARGEST}")
-    return decode(source, _KINDS, "the statement")
+    return _decode(source)
