@@ -43,6 +43,7 @@ def certificate_algorithm(key_algorithm: str) -> str:
 
 
 _KEY_ALGORITHM: Final = {certificate_algorithm(name): name for name in ALGORITHMS}
+_LAYOUTS: Final = {certificate_algorithm(name): "s" + _KEY_STRINGS[name] * "s" + "QIssQQssss" for name in ALGORITHMS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,9 @@ class Certificate:
     @cached_property
     def to_be_signed(self) -> bytes:
         """The bytes under the CA's signature."""
+        return self._packed()
+
+    def _packed(self) -> bytes:
         proof = b"" if self.log_proof is None else string(LOG_PROOF) + string(string(self.log_proof))
         return (
             _packed_type(self.key.algorithm)
@@ -115,10 +119,10 @@ class Certificate:
         algorithm = reader.text()
         if algorithm not in _KEY_ALGORITHM:
             raise Malformed(f"certificate type {algorithm[:60]!a} is not supported")
-        nonce, key_type = reader.string(), _KEY_ALGORITHM[algorithm]
-        key = PublicKey.parse(string(key_type) + reader.strings(_KEY_STRINGS[key_type]))
-        serial, kind, key_id, principals, valid_after, valid_before, *packed = reader.fields("QIssQQssss")
-        critical, extensions, reserved, ca_key = packed
+        key_type, layout = _KEY_ALGORITHM[algorithm], _LAYOUTS[algorithm]
+        nonce, *key, serial, kind, key_id, principals, after, before, critical, extensions, reserved, ca_key = reader.fields(
+            layout
+        )
         if kind != _USER:
             raise Malformed(f"the certificate is of type {kind}, not a user certificate")
         if reserved:
@@ -126,12 +130,12 @@ class Certificate:
         force_command, source_address = _critical(critical)
         log_proof, permit = _extended(extensions)
         certificate = cls(
-            key=key,
+            key=PublicKey.parse(b"".join(map(string, (key_type, *key)))),
             serial=serial,
             key_id=reader.decoded(key_id),
             principals=_principals(principals),
-            valid_after=valid_after,
-            valid_before=valid_before,
+            valid_after=after,
+            valid_before=before,
             force_command=force_command,
             source_address=source_address,
             permit=permit,
@@ -139,7 +143,7 @@ class Certificate:
             nonce=nonce,
             log_proof=log_proof,
         )
-        if reader.so_far != certificate.to_be_signed:
+        if reader.so_far != certificate._packed():
             raise Malformed("the certificate is not in its canonical form: an option is out of order or stands twice")
         return certificate
 

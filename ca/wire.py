@@ -65,13 +65,6 @@ class Reader:
         self._at = end
         return self._source[start:end]
 
-    def strings(self, count: int) -> bytes:
-        """So many strings as they stand, with their lengths."""
-        start = self._at
-        for _ in range(count):
-            self.string()
-        return self._source[start : self._at]
-
     def fields(self, layout: str) -> list[Any]:
         """Several fields in one go: in `layout`, `s` is a string, `I` are four bytes and `Q` are eight."""
         source, at, found = self._source, self._at, list[Any]()
