@@ -2,7 +2,7 @@
 
 The spelling is UTF-8, no white space, object keys sorted, integers only, absent instead of null, and strings escaped no further
 than JSON demands. `decode` accepts exactly what `encode` writes, so a signature or hash over the bytes is one over the value.
-A dataclass with `TAG = (key, value)` is told from its siblings by that member; a member that may be absent is None by default.
+A dataclass with `TAG = (key, value)` is told from its siblings by that member; a member that may be absent is None then.
 """
 
 import json
@@ -121,6 +121,7 @@ def _builder(kind: type[Any]) -> _Read:
     readers = {name: _reader(present(shape)) for name, shape in members_of.items()}
     tag = dict([kind.TAG]) if issubclass(kind, Tagged) else {}
     needed = frozenset(name for name, shape in members_of.items() if present(shape) is shape)
+    absent = dict.fromkeys(members_of.keys() - needed)
     allowed = tag.keys() | members_of.keys()
 
     def build(members: object, where: _Where) -> object:
@@ -132,7 +133,7 @@ def _builder(kind: type[Any]) -> _Read:
             raise Malformed(f"{': '.join(where)} lacks the member {min(needed - members.keys())!a}")
         if not tag.items() <= members.items():
             raise Malformed(f"{': '.join(where)} is of another kind than {tag}")
-        return kind(**{name: read(members[name], (*where, name)) for name, read in readers.items() if name in members})
+        return kind(**absent | {name: read(members[name], (*where, name)) for name, read in readers.items() if name in members})
 
     return build
 

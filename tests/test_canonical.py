@@ -23,6 +23,13 @@ class Inner:
     flag: bool | None = None
 
 
+@dataclass(frozen=True)
+class Bare(Tagged):
+    TAG: ClassVar = ("kind", "bare")
+
+    flag: bool | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class One(Tagged):
     TAG: ClassVar = ("kind", "one")
@@ -90,6 +97,11 @@ def test_any_json_is_a_value_or_malformed(value: object) -> None:
         source = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         with suppress(Malformed):
             assert canonical.encode(canonical.decode(source, KINDS, "it")) == source
+
+
+def test_a_member_that_may_be_absent_needs_no_default() -> None:
+    for value in (Bare(None), Bare(True)):
+        assert spelled.decoder((Bare,), "it")(canonical.encode(value)) == value
 
 
 @given(ONES | st.builds(Two, text=TEXT), st.data())
