@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from ca import canonical
-from ca.errors import Malformed
 
 _T = TypeVar("_T", bound=canonical.Tagged)
 _INTEGER: Final = Annotated[int, msgspec.Meta(ge=canonical.INTEGERS[0], le=canonical.INTEGERS[-1])]
@@ -41,7 +40,9 @@ def in_c_alone(kinds: tuple[type[_T], ...]) -> Callable[[bytes], _T | None]:
         try:
             members = read(source)
             return schemas[type(members)](source) if write(members) == source else None
-        except (msgspec.MsgspecError, Malformed):
+        except (
+            Exception
+        ):  # of msgspec, of Python for what is nested too deeply, or of a dataclass: `ca.canonical` says what is wrong
             return None
 
     return decode

@@ -7,7 +7,7 @@ that was theirs then; every certificate is exactly what its request was granted,
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Protocol, TypeVar
 
 from ca import merkle
@@ -82,19 +82,12 @@ def verify(
     tree, replay, shown = _Tree(remembered), Replay(policy_file=policy_file), _Shown(judge, entries, spread)
     if stored is not None:
         tree.compare_with(stored, judge, spread)
-    index = 0
-    for chunk in _chunks(leaves):  # in which each step is taken for all: see `Judge.entries`
-        judged = [shown.at(at) for at in range(index, index + len(chunk))]
-        for before, (leaf, each) in enumerate(zip(chunk, judged, strict=True)):
-            try:
-                if each is not None and each.leaf != leaf:
-                    raise LogDamaged(f"entry {index} is not the one in the log's tree", _SHOW)
-                _replay(replay, index, each)
-            except LogDamaged:
-                tree.extend(chunk[:before])  # what is wrong before is told first
-                raise
-            index += 1
-        tree.extend(chunk)
+    for index, leaf in enumerate(leaves):
+        judged = shown.at(index)
+        if judged is not None and judged.leaf != leaf:
+            raise LogDamaged(f"entry {index} is not the one in the log's tree", _SHOW)
+        _replay(replay, index, judged)
+        tree.append(leaf)
     tree.end(checkpoint)
     _replay(replay, checkpoint.size, None)
     if (left := shown.next_index()) is not None:
@@ -177,12 +170,8 @@ class _Tree:
         self._notes = chain.from_iterable(spread(judge.notes, _chunks(stored.notes)))
         self._note = next(self._notes, None)
 
-    def extend(self, leaves: Iterable[bytes]) -> None:
-        """The next leaves. Raises `LogDamaged`, naming the first thing that does not agree."""
-        for leaf in leaves:
-            self._append(leaf)
-
-    def _append(self, leaf: bytes) -> None:
+    def append(self, leaf: bytes) -> None:
+        """The next leaf. Raises `LogDamaged`, naming what does not agree."""
         self._check_remembered()
         completed = self._frontier.append(leaf)
         if self._nodes is not None and len(completed) > 1:
@@ -245,14 +234,6 @@ class _Shown:
 
 
 def _chunks(values: Iterable[_A]) -> Iterator[list[_A]]:
-    chunk: list[_A] = []
-    try:
-        for value in values:
-            chunk.append(value)
-            if len(chunk) == _CHUNK:
-                yield chunk
-                chunk = []
-    except LogDamaged:
-        yield chunk  # what was read before
-        raise
-    yield chunk
+    iterator = iter(values)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk

@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ca import canonical, spelled, statement
+from ca import canonical, entry, spelled, statement
 from ca.canonical import Tagged
 from ca.errors import Malformed
 from ca.statement import AnyStatement, ReadStatement, RequestStatement
@@ -97,6 +98,21 @@ def test_any_json_is_a_value_or_malformed(value: object) -> None:
         source = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         with suppress(Malformed):
             assert canonical.encode(canonical.decode(source, KINDS, "it")) == source
+
+
+@pytest.mark.parametrize("depth", [1_000, 60_000])
+@pytest.mark.parametrize("before", [b'{"a":', b'{"many":[{"a":', b'{"named":{"a":', b'{"kind":"one","many":['])
+def test_what_is_nested_deeply_is_malformed(before: bytes, depth: int) -> None:
+    for source in (before + b"[" * depth, before + b'{"a":' * depth):
+        assert IN_C(source) is None
+        for decode in (
+            spelled.decoder(KINDS, "it"),
+            partial(canonical.decode, kinds=KINDS, what="it"),
+            entry.decode,
+            statement.parse,
+        ):
+            with pytest.raises(Malformed):
+                decode(source)
 
 
 def test_a_member_that_may_be_absent_needs_no_default() -> None:
