@@ -40,9 +40,7 @@ def in_c_alone(kinds: tuple[type[_T], ...]) -> Callable[[bytes], _T | None]:
         try:
             members = read(source)
             return schemas[type(members)](source) if write(members) == source else None
-        except (
-            Exception
-        ):  # of msgspec, of Python for what is nested too deeply, or of a dataclass: `ca.canonical` says what is wrong
+        except Exception:  # msgspec's, a dataclass's, or Python's for what is nested too deeply
             return None
 
     return decode

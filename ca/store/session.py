@@ -14,9 +14,7 @@ from ca.store.schema import schemas
 from ca.store.sound import RESTORE, demand_sound
 
 ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # the second for words of a damaged schema in SQLite's own message
-_ROOM: Final = (
-    16 * 1024
-)  # KiB for pages while indexes are compared, which finds them in no order: with less it takes half as long again
+_ROOM: Final = 16 * 1024  # KiB for pages while indexes are compared, in no order: with less it takes half as long again
 _REQUEST: Final = """
     WITH asked (idx, first, person) AS (SELECT idx, coalesce(request, idx), actor FROM entries WHERE idx = ? AND kind = 'request')
     SELECT idx FROM asked
