@@ -270,7 +270,8 @@ def begun_by(log: Reading) -> Trust:
     except Malformed as error:
         raise LogDamaged(f"entry 0 is not the one that was logged: {error.message}", "Restore the newest copy") from error
     if not isinstance(genesis, GenesisEntry):
-        raise Misconfigured("the log does not begin with a genesis", "Make a new CA with jit-ssh-ca init")
+        what = "the log is empty" if genesis is None else "the log does not begin with a genesis"
+        raise Misconfigured(what, "Restore the newest copy of the database; only for a new CA: jit-ssh-ca init")
     return Trust(origin=genesis.origin, ca_keys=(genesis.ca_key,), log_key=genesis.log_key)
 
 

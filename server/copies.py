@@ -19,6 +19,7 @@ from ca.checkpoint import Checkpoint, open_checkpoint
 from ca.errors import JitSshError, LogDamaged, Misconfigured, SignerFailed
 from ca.issue import begun_by
 from ca.log import Log
+from ca.store.sound import RESTORE
 from ca.store.sqlite import SqliteCopy
 from ca.trust import Trust
 from ca.verify import Report
@@ -114,6 +115,8 @@ def _copy_database(source: Path, target: Path) -> None:
             closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as reading,
             closing(sqlite3.connect(target)) as writing,
         ):
+            if not reading.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchall():
+                raise Misconfigured(f"the database {source} holds no log", RESTORE)
             reading.backup(writing)
             writing.execute("PRAGMA journal_mode=DELETE")
     except sqlite3.Error as error:

@@ -91,6 +91,17 @@ def test_a_backup_that_does_not_verify_is_none(ca: Path, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".backup")] == []
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_ca_whose_database_is_empty_is_told_to_restore_it(ca: Path, tmp_path: Path, emptied: bool) -> None:
+    if emptied:
+        (ca / "jit-ssh.db").write_bytes(b"")
+    else:
+        with closing(sqlite3.connect(ca / "jit-ssh.db", isolation_level=None)) as database:
+            database.executescript("DROP TRIGGER entries_delete; DELETE FROM entries")
+    for command in (("backup", ca, tmp_path / "b"), ("log", "export", ca, tmp_path / "out.db"), ("log", "verify", ca)):
+        assert "hint: Restore the newest copy of the database" in run(*command).err
+
+
 def test_a_lost_machine_is_made_again_from_backup_and_keys(ca: Path, tmp_path: Path, ana: Key) -> None:
     size = grow(ca)
     copies.backup(ca, tmp_path / "backup")
