@@ -4,6 +4,7 @@ One class is one situation. `server.problems` gives each its status, `cli.main` 
 stable name that both print. The message says what was attempted and what is wrong, the hint what to do.
 """
 
+from errno import EBADF, EDQUOT, EIO, ENOSPC
 from typing import ClassVar
 
 
@@ -138,3 +139,10 @@ class Misconfigured(JitSshError):
     def __init__(self, message: str, hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint)
         self.problems = problems
+
+
+def of_system(error: OSError) -> tuple[str, str]:
+    """Message and hint for an error of the system that ends a command: one that names no file is of what was printed."""
+    if error.filename is None and error.errno in (EBADF, EDQUOT, EIO, ENOSPC):
+        return f"the output cannot be written: {error.strerror}", "What was done before is done. Look where the output goes"
+    return str(error), ""

@@ -16,6 +16,9 @@ class Reading(Protocol):
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes of the entries from `start` up to `end`, in order, as many as there are."""
 
+    def numbered(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """The same, each with the index that it stands at."""
+
     def node(self, level: int, position: int) -> bytes:
         """A stored node's hash. Raises `LogDamaged` when it is not there."""
 

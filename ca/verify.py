@@ -17,7 +17,7 @@ from ca.judge import Judge, Judged, Wrong
 from ca.replay import PolicyFile, Replay
 from ca.trust import Trust
 
-_SHOW: Final = "Keep what was received and show it to the security team: an honest log has no such entry"
+_SHOW: Final = "Keep it as it is and show it to the security team: no honest log is like this"
 _CHUNK: Final = 256  # entries that are judged by one process at once
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -84,8 +84,11 @@ def verify(
         tree.compare_with(stored, judge, spread)
     for index, leaf in enumerate(leaves):
         judged = shown.at(index)
+        if judged is None and stored is not None:
+            raise LogDamaged(f"entry {index} is missing", _SHOW)
         if judged is not None and judged.leaf != leaf:
-            raise LogDamaged(f"entry {index} is not the one in the log's tree", _SHOW)
+            what = judged.message if isinstance(judged, Wrong) else "something in it was changed"
+            raise LogDamaged(f"entry {index} is not the one in the log's tree: {what}", _SHOW)
         _replay(replay, index, judged)
         tree.append(leaf)
     tree.end(checkpoint)

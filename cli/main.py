@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ca.errors import JitSshError
+from ca.errors import JitSshError, of_system
 from cli import output
 from cli.problems import Denied
 
@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
         _complain(error.message, error.hint, _considered(error))
         return _EXIT_CODES.get(error.code, _FAILED)
     except OSError as error:
-        _complain(str(error), "")
+        _complain(*of_system(error))
         return _FAILED
     return code if isinstance(code, int) else 0
 

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from ca.errors import JitSshError, Misconfigured
+from ca.errors import JitSshError, Misconfigured, of_system
 from ca.keys import PublicKey
 
 _P = ParamSpec("_P")
@@ -24,7 +24,7 @@ PASSPHRASE_FILE: Final = click.option(
 
 
 def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Prints an error of ours as `error:` and `hint:` and exits with 1."""
+    """Prints an error of ours, or of the system, as `error:` and `hint:` and exits with 1."""
 
     @wraps(command)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -32,6 +32,10 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
             return command(*args, **kwargs)
         except JitSshError as error:
             _fail(error)
+        except BrokenPipeError:  # whoever reads has enough: click ends without a word
+            raise
+        except OSError as error:
+            _fail(Misconfigured(*of_system(error)))
 
     return wrapped
 

@@ -32,7 +32,7 @@ def verify_all(log: Log, trust: Trust, spread: Spread | None = None) -> Report:
             spread = running.enter_context(parallel.processes())
             sound = parallel.beside(sound)  # SQLite alone, for long: what it finds is told in its turn
         spread = spread or in_turn
-        entries = running.enter_context(counted(enumerate(store.entries(0, checkpoint.size)), checkpoint.size, "verifying"))
+        entries = running.enter_context(counted(store.numbered(0, checkpoint.size), checkpoint.size, "verifying"))
         report = verify(trust, checkpoint, leaves, entries, stored=stored, policy_file=store.policy_file, spread=spread)
     sound()
     return report

@@ -71,13 +71,17 @@ def text_of(path: Path, index: int) -> str:
 CHANGES: Final = {
     "an entry changed": (
         ["UPDATE entries SET entry = replace(entry, 'INC-12', 'INC-13') WHERE idx = 4"],
-        "entry 4 is not the one in the log's tree",
+        "entry 4 is not the one in the log's tree: the signature is not one by",
+    ),
+    "an entry changed where nobody signed": (
+        ["""UPDATE entries SET entry = replace(entry, '"address":"127.0.0.1"', '"address":"127.0.0.2"') WHERE idx = 4"""],
+        "entry 4 is not the one in the log's tree: something in it was changed",
     ),
     "an entry that is none": (
         ["UPDATE entries SET entry = '{}' WHERE idx = 6"],
-        "entry 6 is not the one in the log's tree",
+        "entry 6 is not the one in the log's tree: the entry is of no known kind",
     ),
-    "an entry deleted": (["DELETE FROM entries WHERE idx = 6"], "entry 6 is not the one in the log's tree"),
+    "an entry deleted": (["DELETE FROM entries WHERE idx = 6"], "entry 6 is missing"),
     "the newest entry deleted": (["DELETE FROM entries WHERE idx = 9"], "the log has 9 entries, but its checkpoint is for 10"),
     "an entry inserted": (
         [
@@ -85,7 +89,7 @@ CHANGES: Final = {
             "INSERT INTO entries (idx, entry) SELECT 5, replace(entry, '-', '_') FROM entries WHERE idx = 4",
             "UPDATE entries SET idx = 1 - idx WHERE idx < 0 AND idx > -9",
         ],
-        "entry 5 is not the one in the log's tree",
+        "entry 5 is not the one in the log's tree: it calls itself 4",
     ),
     "two entries swapped": (
         [
@@ -93,7 +97,7 @@ CHANGES: Final = {
             "UPDATE entries SET idx = 2 WHERE idx = 5",
             "UPDATE entries SET idx = 5 WHERE idx = -1",
         ],
-        "entry 2 is not the one in the log's tree",
+        "entry 2 is not the one in the log's tree: it calls itself 5",
     ),
     "a node changed": (
         ["UPDATE nodes SET hash = zeroblob(32) WHERE level = 2 AND position = 1"],

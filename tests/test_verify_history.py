@@ -212,7 +212,8 @@ def test_every_stored_node_is_the_hash_of_its_children(world: World) -> None:
         world.ask("ana", role="dev")
     assert world.check().checkpoints == len(notes(world))
     for level, position, what in ((1, 0, "is not the hash"), (2, 1, "is not the hash"), (3, 0, "is missing")):
-        levels = nodes([each.encode() for each in world.entries()])
+        encoded = [each.encode() for each in world.entries()]
+        levels = nodes(encoded)
         if what == "is missing":
             del levels[level][position]
         else:
@@ -220,7 +221,7 @@ def test_every_stored_node_is_the_hash_of_its_children(world: World) -> None:
         stored = Stored([], lambda at, levels=levels: iter(levels[at]))  # type: ignore[misc]  # mypy wants no default here
         checkpoint = world.check().checkpoint
         with pytest.raises(LogDamaged, match=f"^node {position} of level {level} {what}"):
-            verify.verify(world.ca.trust, checkpoint, levels[0], [], stored=stored)
+            verify.verify(world.ca.trust, checkpoint, levels[0], enumerate(encoded), stored=stored)
 
 
 # ------------------------------------------------------------------ forgetting

@@ -85,6 +85,10 @@ class Session:
         sql = "SELECT entry FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
         return map(_source, self._rows(sql, start, end))
 
+    def numbered(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        sql = "SELECT entry, idx FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        return ((row[1], _source(row)) for row in self._rows(sql, start, end))
+
     def select(self, wanted: Filter, most: int) -> list[bytes]:
         where, arguments = wanted.where()
         order = "DESC" if wanted.start is None else "ASC"

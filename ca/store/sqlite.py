@@ -65,6 +65,10 @@ class SqliteStore:
         """The bytes of the entries from `start` up to `end`, in order."""
         return self._reader.entries(start, end)
 
+    def numbered(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """The same, each with the index that it stands at."""
+        return self._reader.numbered(start, end)
+
     def select(self, wanted: Filter, most: int) -> list[bytes]:
         """At most `most` entries that `wanted` describes: the newest, newest first, or those from `wanted.start` on."""
         return self._reader.select(wanted, most)
