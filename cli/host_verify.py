@@ -317,12 +317,13 @@ def root_above(entry: bytes, index: int, size: int, path: list[bytes]) -> bytes:
 # ------------------------------------------------------------------- what the host believes
 
 
-def believed(path: str, owners: frozenset[int]) -> str:
-    """The text of a file that nobody but `owners` could have written, nor put there. Raises `Refused`."""
+def believed(path: str, directory: str, owners: frozenset[int]) -> str:
+    """The text of a file of the `directory` that nobody but `owners` could have written, nor put there. Raises `Refused`."""
+    top = os.path.realpath(directory)
     with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib makes each login 5 ms slower
         facts = os.fstat(file.fileno())
         demand(stat.S_ISREG(facts.st_mode), f"{path} is no file")
-        _demand_owned(path, facts, owners)
+        _demand_owned(path, facts, owners, mendable=True)
         try:
             text = file.read(LARGEST + 1)
         except UnicodeDecodeError as error:
@@ -331,13 +332,17 @@ def believed(path: str, owners: frozenset[int]) -> str:
     place = os.path.realpath(path)
     while place != "/":
         place = os.path.dirname(place)  # noqa: PTH120
-        _demand_owned(place, os.stat(place), owners)  # noqa: PTH116
+        facts = os.stat(place)  # noqa: PTH116
+        _demand_owned(place, facts, owners, mendable=f"{place}/".startswith(f"{top}/") and not facts.st_mode & stat.S_ISVTX)
     return text
 
 
-def _demand_owned(path: str, facts: os.stat_result, owners: frozenset[int]) -> None:
+def _demand_owned(path: str, facts: os.stat_result, owners: frozenset[int], *, mendable: bool) -> None:
+    """`mendable` is what is jit-ssh's own: the mode of a directory above it, such as /tmp, is not for it to change."""
     others = facts.st_uid not in owners or stat.S_IMODE(facts.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
-    demand(not others, f"{path} could be written by others than root: chown root {path}; chmod go-w {path}")
+    elsewhere = "put the jit-ssh directory, and all that it links to, somewhere that only root can write to"
+    mend = f"chown root {path}; chmod go-w {path}" if mendable else elsewhere
+    demand(not others, f"{path} could be written by others than root: {mend}")
 
 
 def lines_of(text: str) -> list[str]:
@@ -370,7 +375,7 @@ class Trusted:
         demand(1 <= self.required <= len(self.witnesses), "witnesses.pub requires none, or more witnesses than it names")
 
     def _read(self, name: str) -> str:
-        return believed(f"{self._directory}/{name}", self._owners)
+        return believed(f"{self._directory}/{name}", self._directory, self._owners)
 
     def principals(self, account: str) -> list[str]:
         """The principals of an account: the lines of its file. Raises like `Trusted`."""

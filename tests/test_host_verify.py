@@ -6,6 +6,7 @@ Judged by a real sshd, which a thief of the CA's key tries to enter: what is for
 import ast
 import json
 import os
+import stat
 import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from shutil import copytree
 from typing import Final
 
 import pytest
@@ -422,6 +424,19 @@ def test_a_host_that_cannot_be_believed_lets_nobody_in(host: Host, spoilt: str) 
             path.chmod(0o755 if path.is_dir() else 0o644)
             os.chown(path, 0, 0)
     assert ran(host, *words(host)).returncode == 0
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o775])
+def test_nobody_is_told_to_change_a_directory_that_is_not_jit_sshs_own(host: Host, tmp_path: Path, mode: int) -> None:
+    shared = tmp_path / "shared"
+    copytree(host.directory, shared / "copy")
+    shared.chmod(mode)
+    with pytest.raises(Refused, match=f"{shared} could be written by others than root: put the jit-ssh directory") as refused:
+        Trusted(str(shared / "copy"), OWNERS)
+    assert "chmod" not in str(refused.value)
+    (shared / "copy").chmod(mode)
+    with pytest.raises(Refused, match="put the jit" if mode & stat.S_ISVTX else f"chmod go-w {shared}/copy"):
+        Trusted(str(shared / "copy"), OWNERS)
 
 
 # ------------------------------------------------------------------- by hand
