@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from ca.errors import NotFound
 from cli import host_verify, output
 from cli.problems import WrongCertificate
 
@@ -40,17 +41,35 @@ def verify(account: str, certificate: Path, directory: Path, as_json: bool) -> N
     and whether the CA signed it, is sshd's to judge.
     """
     mine = frozenset({0, os.geteuid()})  # on a host root alone is believed; a copy belongs to whoever made it
+    told: dict[str, object] = {"account": account, "serial": None, "key_id": None, "principals": []}
     try:
-        text: str = sys.stdin.read() if str(certificate) == "-" else certificate.read_text()
-        kind, encoded = [*text.split(), "", ""][:2]
-        found = host_verify.certificate_of(kind, encoded)
+        found = host_verify.certificate_of(*_words(certificate))
+        told |= {"serial": found.serial, "key_id": found.key_id}
         principals = host_verify.principals_for(account, found, host_verify.Trusted(str(directory), mine))
-    except (host_verify.Refused, UnicodeDecodeError) as error:
+    except host_verify.Refused as error:
+        if as_json:
+            output.result_json(told | {"refused": str(error)})
         hint = f"A host with this {directory} lets nobody into {account} with it"
         raise WrongCertificate(f"{certificate} is refused: {error}", hint) from error
+    except OSError as error:
+        hint = "Give what a host with --verify-log has in /etc/ssh/jit-ssh, or a copy of it: --directory DIR"
+        raise NotFound(f"{error.filename} cannot be read: {error.strerror}", hint) from error
     if as_json:
-        output.result_json({"account": account, "serial": found.serial, "key_id": found.key_id, "principals": principals})
+        output.result_json(told | {"principals": principals})
         return
     output.talk(f"Serial {found.serial} ({found.key_id}) is in the log, and what the log says. sshd gets:")
     for principal in principals:
         output.result(principal)
+
+
+def _words(certificate: Path) -> tuple[str, str]:
+    """The type and the base64 of a certificate. Raises `NotFound`, and `Refused` for what is no text."""
+    try:
+        text: str = sys.stdin.read() if str(certificate) == "-" else certificate.read_text()
+    except OSError as error:
+        hint = "Your certificates are ~/.ssh/jit-ssh/ROLE-cert.pub"
+        raise NotFound(f"{certificate} cannot be read: {error.strerror}", hint) from error
+    except UnicodeDecodeError as error:
+        raise host_verify.Refused("it is not text, so it is no certificate") from error
+    kind, encoded = [*text.split(), "", ""][:2]
+    return kind, encoded

@@ -381,7 +381,10 @@ class Trusted:
         """The principals of an account: the lines of its file. Raises like `Trusted`."""
         named = len(account) <= 32 and account[:1] in _LETTERS and set(account) <= _NAME
         demand(named, f"the account {account[:80]!a} has no principals")
-        found = lines_of(self._read(f"principals/{account}"))
+        try:
+            found = lines_of(self._read(f"principals/{account}"))
+        except FileNotFoundError as error:
+            raise Refused(f"the account {account} has no principals: there is no file principals/{account}") from error
         for line in found:
             name, _, group = line.partition("@")
             demand(name == account and bool(group) and set(group) <= _NAME, f"principals/{account} has a line of something else")
@@ -405,7 +408,7 @@ class Trusted:
 def principals_for(account: str, certificate: Certificate, trusted: Trusted) -> list[str]:
     """The principals of an account, for a certificate that is in the log, is exactly what the log says, and has one of them.
 
-    Raises `Refused`, or `OSError` for an account without a file.
+    Raises `Refused`, or `OSError` for what cannot be read.
     """
     demand(certificate.ca_key in trusted.ca_keys, "the certificate is by a CA that this host does not trust")
     entry, index = proven(certificate.proof, trusted)

@@ -320,8 +320,8 @@ def test_it_prints_the_lines_of_the_accounts_file_and_nothing_else(host: Host) -
 
 @pytest.mark.parametrize(
     ("account", "says"),
-    [("deploy", "No such file"), ("../root", "has no principals"), ("", "has no principals"), ("Root", "has no principals"),
-     ("root\n", "has no principals"), ("r" * 33, "has no principals")],
+    [("deploy", "no principals: there is no file principals/deploy"), ("../root", "has no principals"), ("", "has no principals"),
+     ("Root", "has no principals"), ("root\n", "has no principals"), ("r" * 33, "has no principals")],
 )  # fmt: skip
 def test_an_account_without_a_file_of_its_own_is_not_entered(host: Host, account: str, says: str) -> None:
     assert says in refuses(host, *words(host, account))
@@ -461,12 +461,31 @@ def test_a_person_can_ask_what_the_host_would_say(
     assert by_hand(host, ACCOUNT, "-") == 0
     assert capsys.readouterr().out == f"{ACCOUNT}@web\n"
     forged = host.signed(host.genuine.certificate.bare).line
-    for account, text in ((ACCOUNT, forged), (ACCOUNT, ""), (ACCOUNT, "\0"), ("deploy", f"{host.genuine.line}\n")):
-        path.write_text(text)
+    for account, content, because in (
+        (ACCOUNT, forged.encode(), "does not prove that it is in the log"),
+        (ACCOUNT, b"", "of a type that is not known"),
+        (ACCOUNT, b"\0", "of a type that is not known"),
+        (ACCOUNT, b"\xff", "it is not text"),
+        ("deploy", f"{host.genuine.line}\n".encode(), "the account deploy has no principals"),
+    ):
+        path.write_bytes(content)
         assert by_hand(host, account, str(path)) == 1
         said = capsys.readouterr()
         assert said.out == ""
-        assert "error: " in said.err
-    path.write_bytes(b"\xff")
-    assert by_hand(host, ACCOUNT, str(path)) == 1
+        assert because in said.err
+        assert by_hand(host, account, str(path), "--json") == 1
+        told = json.loads(capsys.readouterr().out)
+        assert told["principals"] == []
+        assert because in told["refused"]
+
+
+def test_a_file_that_is_missing_is_named_with_what_to_give(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert by_hand(host, ACCOUNT, str(tmp_path / "nowhere")) == 1
+    assert f"{tmp_path}/nowhere cannot be read: No such file or directory\nhint: Your certificates" in capsys.readouterr().err
+    (path := tmp_path / "web-admin-cert.pub").write_text(f"{host.genuine.line}\n")
+    assert cli.run(["host", "verify", ACCOUNT, str(path), "--directory", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/log.pub cannot be read: No such file or directory\n" in said
+    assert "--directory DIR" in said
