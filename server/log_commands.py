@@ -42,24 +42,26 @@ def verify_(path: Path, fingerprint: str | None, as_json: bool, passphrase_file:
 
     Example: jit-ssh-ca log verify audit.db --fingerprint SHA256:EK3MV5UNA48FmTm6qUyX//97MjPeFOwrIjYmyJUO9ZQ
     """
-    unchecked = None
-    if path.is_dir():
-        trust, report = _verify_directory(path, passphrase_file)
+    start, exported = 0, not path.is_dir() and exports.is_export(path)
+    if exported:
+        proof, report = exports.verify_file(path)
+        trust, start = proof.ca, proof.start
     else:
-        trust, report, unchecked = _verify_file(path)
+        trust, report = _verify_directory(path, passphrase_file) if path.is_dir() else copies.check_copy(path)
     if fingerprint is not None and fingerprint != trust.fingerprint:
         raise LogDamaged(f"it is the log of the CA {trust.fingerprint}, not of {fingerprint}", "Trust nothing in it")
     if as_json:
         size, root = report.checkpoint.size, report.checkpoint.root.hex()
         counts = {name: value for name, value in vars(report).items() if name != "checkpoint"}
-        click.echo(json.dumps({"origin": trust.origin, "fingerprint": trust.fingerprint, "size": size, "root": root} | counts))
+        told = {"origin": trust.origin, "fingerprint": trust.fingerprint, "size": size, "root": root, "start": start}
+        click.echo(json.dumps(told | counts | {"whose_keys": report.policies > 0}))
         return
     click.echo(f"{report.entries} entries, {report.signatures} signatures, {report.certificates} certificates: all verify")
     if report.policies:
         keys = f"keys that were their person's by {report.policies} policies"
         click.echo(f"{report.checkpoints} checkpoints, all of this log; {keys}")
-    if unchecked is not None:
-        click.echo(f"not checked: {unchecked}")
+    if exported:
+        click.echo(f"not checked: whose keys signed, which takes the policy files{_missing(report, start)}")
     if fingerprint is None and not path.is_dir():
         click.echo(f"for the CA {trust.origin} with the fingerprint {trust.fingerprint}: is it yours?")
 
@@ -70,18 +72,11 @@ def _verify_directory(directory: Path, passphrase_file: Path | None) -> tuple[Tr
     return trust, verify_all(opened, trust)
 
 
-def _verify_file(path: Path) -> tuple[Trust, Report, str | None]:
-    """Also what was not checked."""
-    if not exports.is_export(path):
-        return *copies.check_copy(path), None
-    proof, report = exports.verify_file(path)
+def _missing(report: Report, start: int) -> str:
     size = report.checkpoint.size
-    missing = (
-        ""
-        if report.entries == size
-        else f", and the log's other entries: these are {report.entries} of {size}, from {proof.start} on"
-    )
-    return proof.ca, report, f"whose keys signed, which takes the policy files{missing}"
+    if report.entries == size:
+        return ""
+    return f", and the log's other entries: these are {report.entries} of {size}, from {start} on"
 
 
 @log.command()

@@ -433,6 +433,7 @@ def test_what_is_read_can_be_read_by_programs(made: Path) -> None:
     assert shown["fingerprint"] in run("fingerprint", made).out
     checked = json.loads(run("log", "verify", made, "--json").out)
     assert (checked["origin"], checked["fingerprint"], checked["size"]) == (ORIGIN, shown["fingerprint"], checked["entries"])
+    assert (checked["start"], checked["whose_keys"]) == (0, checked["policies"] > 0)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

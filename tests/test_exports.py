@@ -82,9 +82,9 @@ def test_an_export_verifies_by_itself(lived: World, name: str) -> None:
     assert out.stat().st_mode & 0o777 == 0o600
 
 
-def verified(path: Path) -> tuple[int, str]:
+def verified(path: Path, *options: str) -> tuple[int, str]:
     """The exit code of `jit-ssh-ca log verify`, and what it says."""
-    done = CliRunner().invoke(verify_, [str(path)])
+    done = CliRunner().invoke(verify_, [str(path), *options])
     return done.exit_code, done.output
 
 
@@ -117,6 +117,8 @@ def test_what_an_export_cannot_show_is_said_and_a_copy_of_the_database_shows_it(
     code, said = verified(export(lived, f"part-{name}", since=lived.now))
     assert code == 0, said
     assert f"{unchecked}, and the log's other entries: these are 1 of {forged.index + 1}, from {forged.index} on\n" in said
+    told = json.loads(verified(lived.directory / f"part-{name}", "--json")[1])
+    assert [told[member] for member in ("start", "entries", "size", "whose_keys")] == [forged.index, 1, forged.index + 1, False]
 
 
 @pytest.mark.parametrize("name", ["out.db", "out.jsonl"])
