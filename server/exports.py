@@ -53,7 +53,8 @@ _PAGE: Final = 10_000  # rows in one transaction
 _SQLITE: Final = b"SQLite format 3\0"
 _LONGEST_LINE: Final = entry.LARGEST + 1  # bytes, with the newline
 _AGAIN: Final = "The entries are those of the log, but queries may miss some: export it again"
-_GIVE: Final = "Give a file that jit-ssh-ca log export wrote"
+_GIVE: Final = "Give a file as jit-ssh-ca log export wrote it, or export again"
+_EITHER: Final = "Give a copy of jit-ssh.db, or the .db or .jsonl that jit-ssh-ca log export wrote; a .csv cannot be verified"
 
 
 def export(store: Reading, trust: Trust, out: Path, since: int | None, until: int | None) -> tuple[Extract, Report]:
@@ -97,11 +98,17 @@ def is_export(path: Path) -> bool:
 def verify_file(path: Path) -> tuple[Extract, Report]:
     """Checks an export. Raises `LogDamaged`, naming the first entry that is wrong, and `Malformed` for what is no export."""
     with path.open("rb") as file:
-        if file.read(len(_SQLITE)) == _SQLITE:
+        begins = file.read(len(_SQLITE))
+        if begins == _SQLITE:
             return _verify_database(path)
+        if not begins.startswith(b"{"):
+            raise Malformed(f"{path} is neither a log's database nor an export that can be verified", _EITHER)
         file.seek(0)
         lines = _lines(file)
-        proof = Extract.parse(next(lines, b""))
+        try:
+            proof = Extract.parse(next(lines))
+        except Malformed as error:
+            raise Malformed(f"{path} cannot be read as an export: {error.message}", _EITHER) from error
         return proof, verify(proof, lines)
 
 

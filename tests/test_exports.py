@@ -342,8 +342,19 @@ def spelled(proof: dict[str, Any]) -> bytes:
 
 
 def test_what_is_no_export_is_said_so(tmp_path: Path) -> None:
-    for content in (b"", b"{}\n", b"\0" * 100_000, b"SQLite format 3\0" + b"x" * 5000, b"x" * 200_000):
+    contents = (
+        b"",
+        b"{}\n",
+        b"{",
+        b"\0" * 100_000,
+        b"SQLite format 3\0" + b"x" * 5000,
+        b"x" * 200_000,
+        b"index,time\n",
+        b"\xff\n",
+    )
+    for content in contents:
         path = tmp_path / "file"
         path.write_bytes(content)
-        with pytest.raises(JitSshError):
+        with pytest.raises(JitSshError, match=f"^{path} (is neither|cannot be read)") as raised:
             exports.verify_file(path)
+        assert raised.value.hint.startswith("Give a ")
