@@ -1,7 +1,7 @@
 """How the HTTP door reads its parameters and words what it found: values in, members of JSON out."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from flask import Response
 
@@ -11,6 +11,8 @@ from ca.issue import Issued
 from ca.policy import Decision, Denied, Facts, Granted, Pending
 from ca.roles import Policy, Role
 
+_MOST_DIGITS: Final = 18
+
 
 def answer(members: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
     """These members as JSON; dataclasses are members, too."""
@@ -19,8 +21,10 @@ def answer(members: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Respo
 
 def number(name: str, text: str | None) -> int | None:
     """The value of a parameter that is a whole number, if it is given. Raises `Malformed`."""
-    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
+    if text is not None and not (text.isascii() and text.isdigit()):
         raise Malformed(f"{name} is not a whole number: {text[:60]!a}")
+    if text is not None and len(text) > _MOST_DIGITS:
+        raise Malformed(f"{name} is too large: {text[:60]!a}", f"Give at most {_MOST_DIGITS} digits")
     return None if text is None else int(text)
 
 

@@ -134,6 +134,13 @@ def test_it_is_an_entry_or_a_file(arguments: list[str]) -> None:
     assert run(["log", "proof", *arguments]) == 2
 
 
+@pytest.mark.usefixtures("reader")
+def test_a_number_that_no_log_has_is_no_entry(ca: LyingCA, capsys: pytest.CaptureFixture[str]) -> None:
+    ca.answers.clear()  # it is not asked
+    assert run(["log", "proof", "9" * 23]) == 1
+    assert f"there is no entry {'9' * 23}" in capsys.readouterr().err
+
+
 def test_a_log_entry_that_says_another_place_is_told(
     reader: Home, ca: LyingCA, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
