@@ -8,11 +8,11 @@ import click
 
 from ca import fields
 from ca.emergency import fingerprint_of
-from ca.errors import LogDamaged, Malformed
+from ca.errors import LogDamaged, Malformed, Misconfigured
 from ca.issue import begun_by
 from ca.trust import Trust
 from ca.verify import Report
-from server import copies, exports, forking
+from server import config, copies, exports, forking
 from server.directory import open_log
 from server.forking import Forked
 from server.terminal import DIR, PASSPHRASE_FILE, asker, reports_errors
@@ -67,6 +67,10 @@ def verify_(path: Path, fingerprint: str | None, as_json: bool, passphrase_file:
 
 
 def _verify_directory(directory: Path, passphrase_file: Path | None) -> tuple[Trust, Report]:
+    kind, _, key = config.load(directory).log_key.partition(":")
+    database = directory / copies.DATABASE
+    if kind == "file" and not (directory / key).exists() and database.exists():
+        raise Misconfigured(f"{directory} has no log key {key}, as a backup has none", f"Give its database: {database}")
     opened = open_log(directory, asker(passphrase_file))
     trust = begun_by(opened.store)
     return trust, verify_all(opened, trust)

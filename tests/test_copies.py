@@ -232,6 +232,14 @@ def test_a_file_is_verified_without_the_ca(ca: Path, tmp_path: Path) -> None:
         assert "error:" in refused.err
 
 
+def test_a_backup_that_is_verified_as_a_ca_is_told_by_its_database(ca: Path, tmp_path: Path) -> None:
+    copies.backup(ca, tmp_path / "backup")
+    before = contents(tmp_path / "backup")
+    told = run("log", "verify", tmp_path / "backup")
+    assert (told.code, told.out, contents(tmp_path / "backup")) == (1, "", before)
+    assert f"hint: Give its database: {tmp_path / 'backup' / 'jit-ssh.db'}\n" in told.err
+
+
 def test_times_of_an_export_are_checked(ca: Path, tmp_path: Path) -> None:
     grow(ca)
     assert run("log", "export", ca, tmp_path / "a.db", "--since", "1d", "--until", "2999-01-01").code == 0
