@@ -62,8 +62,9 @@ def log(
         return
     if as_csv and as_json:
         raise click.UsageError("--csv and --json are two forms: choose one")
-    if follow and (until or wanted["text"] or wanted["serial"]):
-        raise click.UsageError("--follow goes with --person, --role, --kind, --since and --limit")
+    bounded = {"--until": until, "--search": wanted["text"], "--serial": wanted["serial"]}
+    if follow and (wrong := [name for name, value in bounded.items() if value is not None]):
+        raise click.UsageError(f"--follow does not go with {' and '.join(wrong)}")
     now = int(time.time())
     moments = {"since": since, "until": until}
     query: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
@@ -77,9 +78,9 @@ def log(
     found = list(entries.newest(client, query, limit))
     if as_json:
         output.result_json([parse_object(source, "the entry") for source in found])
-    elif found:
+    elif found or as_csv:  # a table without rows has its heading
         form().show(found)
-    else:
+    if not found and not as_json:
         output.talk("There is no such entry, or it is not yours to read")
 
 

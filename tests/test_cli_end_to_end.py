@@ -355,8 +355,15 @@ def test_the_log_is_searched_and_printed_for_a_spreadsheet(ana: Home) -> None:
     assert ana.json("log", "--search", "nowhere") == []
     table = list(csv.DictReader(io.StringIO(ana.run("log", "--search", "basement", "--csv", "--limit", "1").stdout)))
     assert [(row["index"], row["reason"]) for row in table] == [(str(found["index"]), "INC-77 =flood in the basement")]
-    for wrong in (["--csv", "--json"], ["--follow", "--search", "x"], ["--follow", "--until", "1h"]):
-        assert ana.run("log", *wrong).returncode == 2
+    assert ana.run("log", "--search", "nowhere", "--csv").stdout == f"{','.join(table[0])}\n"
+    for wrong, because in (
+        (["--csv", "--json"], "choose one"),
+        (["--follow", "--csv", "--search", "x"], "--follow does not go with --search\n"),
+        (["--follow", "--until", "1h", "--serial", "0"], "--follow does not go with --until and --serial\n"),
+    ):
+        refused = ana.run("log", *wrong)
+        assert refused.returncode == 2
+        assert because in refused.stderr
     assert "no word" in ana.run("log", "--search", "*").stderr
 
 
