@@ -13,7 +13,7 @@ from ca.certificate import SignedCertificate
 from ca.cosignature import Quorum, Witnessed
 from ca.entry import AnyEntry
 from ca.errors import LogDamaged, Malformed, NotFound
-from ca.merkle import consistency_proof
+from ca.merkle import consistency_proof, leaf_hash
 from ca.proof import Proof, carried, prove, proven
 from ca.trust import Trust
 from cli import entries, output, seen, watchers
@@ -36,7 +36,7 @@ _LARGEST: Final = 512 * 1024  # bytes of a file to check: more than any proof or
     metavar="FILE",
     help="Check a proof, or the one in a certificate.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --check: print what was proven as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the proof, or what was proven, as JSON.")
 def proof(number: int | None, check: Path | None, as_json: bool) -> None:
     """Prove that entry N is in the log, or check such a proof.
 
@@ -44,11 +44,15 @@ def proof(number: int | None, check: Path | None, as_json: bool) -> None:
     no CA: only the log's public key, which this machine has since `jit-ssh setup`, and the keys of your witnesses, if you keep
     some. --check takes a proof or a certificate, which carries its own; - is standard input.
     """
-    if (number is None) == (check is None) or (as_json and check is None):
-        raise click.UsageError("Give the number of an entry, or --check FILE (and then --json, if you like)")
+    if (number is None) == (check is None):
+        raise click.UsageError("Give the number of an entry, or --check FILE")
     machine = Machine.here()
     if check is None:
-        click.echo(_proof(machine, number or 0).encode(), nl=False)
+        made = _proof(machine, number or 0)
+        if as_json:
+            output.result_json(_parts(made))
+        else:
+            click.echo(made.encode(), nl=False)
         return
     found = _checked(machine, _read(check))
     if as_json:
@@ -74,6 +78,17 @@ def _proof(machine: Machine, number: int) -> Proof:
     seen.demand_continued(directory, before, shown, continued.encode())
     seen.remember(directory, address, key, before, shown)
     return made
+
+
+def _parts(made: Proof) -> dict[str, object]:
+    """The proof as values. Whoever checks it takes the leaf's hash from the entry's own bytes."""
+    return {
+        "index": made.index,
+        "entry": parse_object(made.entry, "the entry"),
+        "leaf": leaf_hash(made.entry).hex(),
+        "path": [step.hex() for step in made.path],
+        "note": made.note,
+    }
 
 
 def _read(path: Path) -> str:

@@ -67,6 +67,18 @@ def test_what_is_printed_is_a_proof_of_the_entry_by_the_logs_key(printed: str, c
     assert (proof.entry, proof.index) == (ENTRY, 18)
 
 
+def test_a_proof_is_printed_in_its_parts(printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    proof = Proof.parse(printed)
+    assert run(["log", "proof", "18", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "index": 18,
+        "entry": json.loads(ENTRY),
+        "leaf": leaf_hash(ENTRY).hex(),
+        "path": [step.hex() for step in proof.path],
+        "note": proof.note,
+    }
+
+
 def test_the_checkpoint_of_a_proof_is_remembered(printed: str, reader: Home, ca: LyingCA) -> None:
     remembered = (reader.ours / "checkpoint").read_text()
     assert printed.endswith(remembered)
@@ -129,7 +141,7 @@ def test_what_is_no_proof_is_a_plain_error(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("reader")
-@pytest.mark.parametrize("arguments", [[], ["18", "--check", "x"], ["18", "--json"], ["-1"], ["eighteen"]])
+@pytest.mark.parametrize("arguments", [[], ["18", "--check", "x"], ["--json"], ["-1"], ["eighteen"]])
 def test_it_is_an_entry_or_a_file(arguments: list[str]) -> None:
     assert run(["log", "proof", *arguments]) == 2
 
