@@ -50,8 +50,10 @@ _VIEWS: Final = {
     "readings": """SELECT "index", time, actor AS reader, request, path, address FROM entries WHERE kind = 'read'""",
 }
 _PAGE: Final = 10_000  # rows in one transaction
+_CHANGED: Final = "Somebody changed this file: trust nothing in it, and export again"
 _SQLITE: Final = b"SQLite format 3\0"
 _LONGEST_LINE: Final = entry.LARGEST + 1  # bytes, with the newline
+_DAMAGED: Final = "It is damaged or cut off: take another copy, or export again"
 _AGAIN: Final = "The entries are those of the log, but queries may miss some: export it again"
 _GIVE: Final = "Give a file as jit-ssh-ca log export wrote it, or export again"
 _EITHER: Final = "Give a copy of jit-ssh.db, or the .db or .jsonl that jit-ssh-ca log export wrote; a .csv cannot be verified"
@@ -90,9 +92,9 @@ def is_export(path: Path) -> bool:
         return True
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         try:
-            return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'proof'").fetchall())
+            return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name IN ('proof', 'entries_fts')").fetchall())
         except sqlite3.Error as error:
-            raise Misconfigured(f"{path} cannot be read as a database: {error}") from error
+            raise Misconfigured(f"{path} cannot be read as a database: {error}", _DAMAGED) from error
 
 
 def verify_file(path: Path) -> tuple[Extract, Report]:
@@ -113,9 +115,9 @@ def verify_file(path: Path) -> tuple[Extract, Report]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    while line := file.readline(_LONGEST_LINE):
+    for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
         if not line.endswith(b"\n"):
-            raise Malformed("a line is cut off or longer than any entry", _GIVE)
+            raise Malformed(f"line {number} is cut off or longer than any entry", _GIVE)
         yield line[:-1]
 
 
@@ -124,21 +126,25 @@ def _verify_database(path: Path) -> tuple[Extract, Report]:
         try:
             if _schema(connection) != _empty_schema():
                 raise Malformed(f"{path} has not the tables and views of an export", _GIVE)
-            [[text]] = connection.execute("SELECT extract FROM proof").fetchall()
-            proof, rows = Extract.parse(str(text).encode()), connection.execute('SELECT * FROM entries ORDER BY "index"')
+            proofs = connection.execute("SELECT extract FROM proof LIMIT 2").fetchall()
+            if len(proofs) != 1:
+                raise Malformed(f"{path} has {'more than one proof' if proofs else 'no proof'} in its table proof", _GIVE)
+            proof, rows = Extract.parse(str(proofs[0][0]).encode()), connection.execute('SELECT * FROM entries ORDER BY "index"')
             report = verify(proof, map(_same, rows))
             _demand_found(connection)
             return proof, report
         except (sqlite3.Error, ValueError) as error:
-            raise Malformed(f"{path} cannot be read as an export: {error}", _GIVE) from error
+            raise Malformed(f"{path} cannot be read as an export: {error}", _DAMAGED) from error
 
 
 def _same(columns: tuple[object, ...]) -> bytes:
     """The entry in a row whose other columns say what it says."""
     *shown, source = columns
     encoded = str(source).encode()
-    if shown != list(row(entry.decode(encoded)).values()):
-        raise LogDamaged(f"row {shown[0]} does not say what its entry says")
+    said = row(entry.decode(encoded))
+    for found, (column, value) in zip(shown, said.items(), strict=True):
+        if found != value:
+            raise LogDamaged(f"row {shown[0]} does not say what its entry says: its {column} is another", _CHANGED)
     return encoded
 
 
