@@ -107,6 +107,8 @@ def export(dir_: Path, out: Path, since: str | None, until: str | None, passphra
     opened = open_log(dir_, asker(passphrase_file))
     now = datetime.now(UTC)
     first, last = (None if text is None else milliseconds(text, now) for text in (since, until))
+    if first is not None and last is not None and first > last:
+        raise Malformed(f"--since {since} is later than --until {until}", "Nothing was exported: exchange them")
     proof, report = exports.export(opened.store, begun_by(opened.store), out, first, last)
     click.echo(f"{report.entries} entries, from {proof.start} on, of {report.checkpoint.size}: {out}")
 

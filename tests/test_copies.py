@@ -249,6 +249,8 @@ def test_times_of_an_export_are_checked(ca: Path, tmp_path: Path) -> None:
         refused = run("log", "export", ca, tmp_path / "c.db", "--since", wrong)
         assert refused.code == 1, wrong
         assert "is not a time" in refused.err
+    crossed = run("log", "export", ca, tmp_path / "c.db", "--since", "1d", "--until", "2d")
+    assert (crossed.code, "--since 1d is later than --until 2d" in crossed.err) == (1, True)
     assert not (tmp_path / "c.db").exists()
 
 
