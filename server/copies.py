@@ -86,6 +86,8 @@ def restore(directory: Path, backed_up: Path) -> tuple[Report, Path | None]:
             raise Misconfigured(f"{directory / name} is not there", f"Copy it from {backed_up}, and keys/ from where you keep it")
     settings = config.load(directory)
     database = directory / settings.database
+    if database.exists() and (backed_up / DATABASE).exists() and database.samefile(backed_up / DATABASE):
+        raise Misconfigured(f"{backed_up / DATABASE} is the CA's own database", f"{KEEP}: name the directory of a backup")
     trust, report = check_copy(backed_up / DATABASE)
     _demand_same(settings, trust, directory)
     with closing(SqliteCopy(backed_up / DATABASE)) as copy:

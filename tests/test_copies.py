@@ -172,6 +172,15 @@ def test_another_history_is_not_restored(ca: Path, tmp_path: Path) -> None:
         copies.restore(ca, tmp_path / "backup")
 
 
+def test_a_ca_is_not_its_own_backup(ca: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ca)
+    before = contents(ca)
+    for source in (ca, tmp_path / "link"):
+        with pytest.raises(Misconfigured, match="is the CA's own database"):
+            copies.restore(ca, source)
+    assert contents(ca) == before
+
+
 def test_another_cas_backup_is_not_restored(ca: Path, tmp_path: Path) -> None:
     create(tmp_path / "other", "other.example.com", None, None)
     copies.backup(tmp_path / "other", tmp_path / "backup")
