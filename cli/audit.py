@@ -1,4 +1,4 @@
-"""What only auditors read from the CA: every checkpoint that it signed, and the policy files of every time."""
+"""What only auditors read from the CA: every checkpoint that it has kept, and the policy files of every time."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -28,7 +28,7 @@ _FEW: Final = 5_000  # entries that are verified sooner than other processes hav
 
 
 @click.command(epilog="Examples:\n\n\b\n  jit-ssh log verify\n  jit-ssh log verify --full")
-@click.option("--full", is_flag=True, help="For auditors: also whose key signed, and every checkpoint that the CA signed.")
+@click.option("--full", is_flag=True, help="For auditors: also whose key signed, and every checkpoint that the CA has kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was checked as JSON.")
 def verify(full: bool, as_json: bool) -> None:
     """Check the log without trusting the CA.

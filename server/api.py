@@ -261,7 +261,7 @@ class Door:
         return self._store.size()
 
     def checkpoints(self) -> Response:
-        """For auditors: every checkpoint that was signed, from the size `start` on."""
+        """For auditors: every checkpoint that is kept, from the size `start` on."""
         self._auditor()
         stored = islice(self._store.checkpoints(_number("start") or 0, MAX_SIZE), MOST_ENTRIES + 1)
         notes = [note for _, note in stored]
