@@ -65,8 +65,10 @@ class Witness:
         self._clock = clock
         self._threads = threading.local()
         self._broken: str | None = None
-        signer = FileSigner(directory / "key", _no_passphrase)
         self.key = _named(directory)
+        if not (directory / "key").exists():
+            raise Misconfigured(f"{directory / 'key'} is not there: nothing could be cosigned", _RETIRE)
+        signer = FileSigner(directory / "key", _no_passphrase)
         raw = Reader(signer.public_key.fields, "the witness's key").string()
         if signer.public_key.algorithm != "ssh-ed25519" or raw != self.key.public_key:
             raise Misconfigured(f"{directory / 'key'} is not the key of {self.key.name}", _RETIRE)
@@ -174,10 +176,12 @@ def create(directory: Path, name: str) -> WitnessKey:
 
 
 def _named(directory: Path) -> WitnessKey:
+    hint = "Give the directory of a witness, or make one with jit-ssh-ca witness init DIR"
     try:
         return WitnessKey.parse((directory / "witness.pub").read_text().removesuffix("\n"))
-    except (OSError, UnicodeDecodeError, JitSshError) as error:
-        hint = "Make a witness with jit-ssh-ca witness init DIR"
+    except OSError as error:
+        raise Misconfigured(f"{directory / 'witness.pub'} cannot be read: {error.strerror}", hint) from error
+    except (UnicodeDecodeError, JitSshError) as error:
         raise Misconfigured(f"{directory / 'witness.pub'} is not a witness's key: {error}", hint) from error
 
 

@@ -253,7 +253,12 @@ def test_a_name_that_cannot_stand_in_a_note_makes_no_witness(tmp_path: Path) -> 
 def test_a_witness_without_its_memory_or_key_does_not_start(tmp_path: Path, name: str) -> None:
     made(tmp_path / "w")
     (tmp_path / "w" / name).unlink()
-    assert "hint: " in refusal("serve", tmp_path / "w", "--listen", "127.0.0.1:0")
+    said = refusal("serve", tmp_path / "w", "--listen", "127.0.0.1:0")
+    assert ("hint: " in said, "ca.toml" in said) == (True, False)
+
+
+def test_a_directory_without_a_witness_is_told_how_to_make_one(tmp_path: Path) -> None:
+    assert "hint: Give the directory of a witness, or make one" in refusal("list", tmp_path / "nosuch")
 
 
 def test_a_log_that_changed_its_key_is_another_log(directory: Path, key: WitnessKey) -> None:
