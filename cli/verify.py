@@ -44,14 +44,16 @@ def verify(full: bool, as_json: bool) -> None:
     note = exchange(address, "GET", "/log/checkpoint")
     try:
         witnessed = quorum.open(note, trust.verifier)
-        checkpoint = witnessed.checkpoint
+        checkpoint, shown = witnessed.checkpoint, Seen(witnessed.checkpoint, note.decode())
+        if remembered is not None and remembered.size >= shown.size:  # these two tell it; one that grew, its leaves
+            seen.demand_continued(directory, remembered, shown, b"{}")
         visible = mine.watched(entries.visible(machine.client, checkpoint.size))
         leaves, auditor = tiles.leaves(address, checkpoint.size), machine.client if full else None
         report = _verified(auditor, trust, checkpoint, leaves, visible, remembered.checkpoint if remembered else None)
     except (Malformed, BadSignature) as error:
         raise LogDamaged(f"the log cannot be read: {error.message}", error.hint) from error
     mine.demand_all(checkpoint.size)
-    seen.remember(directory, address, trust.verifier, remembered, Seen(checkpoint, note.decode()))
+    seen.remember(directory, address, trust.verifier, remembered, shown)
     if as_json:
         size_and_root = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
         by = [{"name": each.witness.name, "time": each.time} for each in witnessed.cosignatures]
