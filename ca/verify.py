@@ -82,15 +82,22 @@ def verify(
     tree, replay, shown = _Tree(remembered), Replay(policy_file=policy_file), _Shown(judge, entries, spread)
     if stored is not None:
         tree.compare_with(stored, judge, spread)
-    for index, leaf in enumerate(leaves):
-        judged = shown.at(index)
-        if judged is None and stored is not None:
-            raise LogDamaged(f"entry {index} is missing", _SHOW)
-        if judged is not None and judged.leaf != leaf:
-            what = judged.message if isinstance(judged, Wrong) else "something in it was changed"
-            raise LogDamaged(f"entry {index} is not the one in the log's tree: {what}", _SHOW)
-        _replay(replay, index, judged)
-        tree.append(leaf)
+    passed: list[bytes] = []  # leaves that are to be put into the tree: in one go, for the reason of `Judge.entries`
+    try:
+        for index, leaf in enumerate(leaves):
+            judged = shown.at(index)
+            if judged is None and stored is not None:
+                raise LogDamaged(f"entry {index} is missing", _SHOW)
+            if judged is not None and judged.leaf != leaf:
+                what = judged.message if isinstance(judged, Wrong) else "something in it was changed"
+                raise LogDamaged(f"entry {index} is not the one in the log's tree: {what}", _SHOW)
+            _replay(replay, index, judged)
+            passed.append(leaf)
+            if len(passed) == _CHUNK:
+                passed, chunk = [], passed
+                tree.extend(chunk)
+    finally:
+        tree.extend(passed)  # also when an entry is wrong: what is wrong before it is told first
     tree.end(checkpoint)
     _replay(replay, checkpoint.size, None)
     if (left := shown.next_index()) is not None:
@@ -173,8 +180,12 @@ class _Tree:
         self._notes = chain.from_iterable(spread(judge.notes, _chunks(stored.notes)))
         self._note = next(self._notes, None)
 
-    def append(self, leaf: bytes) -> None:
-        """The next leaf. Raises `LogDamaged`, naming what does not agree."""
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """The next leaves. Raises `LogDamaged`, naming the first thing that does not agree."""
+        for leaf in leaves:
+            self._append(leaf)
+
+    def _append(self, leaf: bytes) -> None:
         self._check_remembered()
         completed = self._frontier.append(leaf)
         if self._nodes is not None and len(completed) > 1:

@@ -87,7 +87,8 @@ class Session:
 
     def numbered(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         sql = "SELECT entry, idx FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
-        return ((row[1], _source(row)) for row in self._rows(sql, start, end))
+        for row in self._rows(sql, start, end):
+            yield row[1], _source(row)
 
     def select(self, wanted: Filter, most: int) -> list[bytes]:
         where, arguments = wanted.where()
