@@ -393,7 +393,8 @@ def test_an_approver_sees_whether_the_person_is_on_call(asked: Case, capsys: pyt
     case_text.show(replace(asked, entry=entry))
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("on call")]
     assert re.fullmatch(
-        r"on call +db: level 2 until \d\d:\d\d \(in .*\), by PagerDuty 12 s before; ops: no, by the rota 0 s before; "
+        r"on call +db: level 2 until (?:\d{4}-\d\d-\d\d )?\d\d:\d\d \(in .*\), by PagerDuty 12 s before; "
+        r"ops: no, by the rota 0 s before; "
         "web: unknown: it is silent", line,
     )  # fmt: skip
     case_text.show(asked)

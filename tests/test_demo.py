@@ -84,8 +84,9 @@ def test_the_session_on_the_readmes_first_screen_is_the_demos(demo: Shown) -> No
 def timeless(line: str) -> str:
     """The line without the time of day, the time left or gone and the account that the demo happens to use."""
     line = re.sub(rf"^  {re.escape(current_account())} on ", "  root on ", line)
-    line = re.sub(r"(until|lapses) \d\d:\d\d \(in [\d hms]+\)", r"\1 then", line)
-    line = re.sub(r"\d\d:\d\d \([\d ms]+ ago\)", "before", line)
+    moment = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"  # with its day where that is another
+    line = re.sub(rf"(until|lapses) {moment} \(in [\d hms]+\)", r"\1 then", line)
+    line = re.sub(rf"{moment} \([\d ms]+ ago\)", "before", line)
     return " ".join(line.split())  # the columns of a table are as wide as the times in it
 
 

@@ -463,8 +463,8 @@ def test_a_person_can_ask_what_the_host_would_say(
     forged = host.signed(host.genuine.certificate.bare).line
     for account, content, because in (
         (ACCOUNT, forged.encode(), "does not prove that it is in the log"),
-        (ACCOUNT, b"", "of a type that is not known"),
-        (ACCOUNT, b"\0", "of a type that is not known"),
+        (ACCOUNT, b"", "the certificate ends early"),
+        (ACCOUNT, b"\0", "the certificate ends early"),
         (ACCOUNT, b"\xff", "it is not text"),
         ("deploy", f"{host.genuine.line}\n".encode(), "the account deploy has no principals"),
     ):

@@ -267,4 +267,5 @@ def test_both_refuse_a_cell_that_does_not_say_what_its_entry_says(lived: World, 
     with closing(sqlite3.connect(out, isolation_level=None)) as database:
         what = "7" if column in {"duration", "serial", "request"} else "'x'"
         assert database.execute(f'UPDATE entries SET {column} = {what} WHERE "index" = 3').rowcount == 1  # noqa: S608
-    assert judged(out, from_table) == ("row 3 says something else", "row 3 does not say what its entry says")
+    ours = f"row 3 does not say what its entry says: its {column} is another"
+    assert judged(out, from_table) == ("row 3 says something else", ours)

@@ -372,7 +372,7 @@ def test_a_result_that_cannot_be_written_is_no_success(made: Path, home: Home, t
     for command in ([PROGRAM, "log", "verify", str(file)], [*JIT_SSH, "log", "verify"], [*JIT_SSH, "log", "verify", "--json"]):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, text=True, check=False)
-        assert done.returncode == 1, done.stderr
+        assert done.returncode != 0, done.stderr
         assert "error: the output cannot be written: No space left on device\nhint: " in done.stderr
         assert "Traceback" not in done.stderr
 
